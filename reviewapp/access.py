@@ -1,0 +1,62 @@
+"""The only way from client input to an object.
+
+What does not exist and what is not yours give the same 404. A member without the
+needed role gets `NotAllowed`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db.models import Model, QuerySet
+from django.http import Http404
+
+from reviewapp.exceptions import NotAllowed
+from reviewapp.models import Dataset, Role
+from reviewapp.models.people import role_on
+
+if TYPE_CHECKING:
+    from reviewapp.models import User
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+def access_dataset(user: User, slug: str, *, role: Role = Role.REVIEWER) -> Dataset:
+    """Return the data set if the person is a member of it.
+
+    Raises:
+        Http404: There is none, or it is not theirs.
+        NotAllowed: Their role is below `role`.
+    """
+    return _checked(user, access_one(Dataset.objects.visible_to(user), slug=slug), role)
+
+
+def access_dataset_by_id(user: User, pk: int, *, role: Role = Role.REVIEWER) -> Dataset:
+    """Return the data set by its id, under the rules of `access_dataset`."""
+    return _checked(user, access_one(Dataset.objects.visible_to(user), pk=pk), role)
+
+
+def access_one(scoped: QuerySet[ModelT], **lookup: object) -> ModelT:
+    """Return the one object of an already scoped queryset, or raise Http404."""
+    found = scoped.filter(**lookup).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def require_role(user: User, dataset: Dataset, role: Role) -> None:
+    """Raise `NotAllowed` unless the person has at least `role` on the data set."""
+    held = role_on(user, dataset)
+    if held is None:
+        raise Http404
+    if not held.includes(role):
+        raise NotAllowed(
+            f"This needs the role {role.label.lower()} on {dataset}; you are "
+            f"{held.label.lower()}. Ask an admin of the data set."
+        )
+
+
+def _checked(user: User, dataset: Dataset, role: Role) -> Dataset:
+    if role is not Role.REVIEWER:
+        require_role(user, dataset, role)
+    return dataset

@@ -1,0 +1,100 @@
+"""Scans that start by themselves, kept in the database for Celery's scheduler."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_beat.validators import crontab_validator
+
+from reviewapp.exceptions import Refused
+from reviewapp.models import Schedule
+from reviewapp.models.events import record
+
+if TYPE_CHECKING:
+    from reviewapp.models import Dataset, RegisteredModel, User
+
+TASK = "reviewapp.tasks.start_scheduled_scan"
+
+
+def schedule_scan(
+    *,
+    dataset: Dataset,
+    model: RegisteredModel,
+    cron: str,
+    by: User | None,
+    split: str = "",
+    enabled: bool = True,
+) -> Schedule:
+    """Scan the model's latest version at the times of a cron line, from now on.
+
+    One schedule for each data set, model and split: a second call changes it.
+
+    Raises:
+        Refused: The cron line cannot be read.
+    """
+    with transaction.atomic():
+        schedule, _ = Schedule.objects.update_or_create(
+            dataset=dataset,
+            registered_model=model,
+            split=split,
+            defaults={"cron": " ".join(cron.split()), "enabled": enabled},
+        )
+        sync_schedule(schedule=schedule)
+        record(
+            "scan scheduled", schedule, dataset=dataset, actor=by, cron=schedule.cron
+        )
+    return schedule
+
+
+def sync_schedule(*, schedule: Schedule) -> Schedule:
+    """Make the scheduler's entry say what the schedule says."""
+    crontab = _crontab(schedule.cron)
+    name = f"scan schedule {schedule.pk}: {schedule}"[:200]
+    task, _ = PeriodicTask.objects.update_or_create(
+        pk=schedule.periodic_task_id,
+        defaults={
+            "name": name,
+            "task": TASK,
+            "kwargs": json.dumps({"schedule_id": schedule.pk}),
+            "crontab": crontab,
+            "enabled": schedule.enabled,
+        },
+    )
+    schedule.periodic_task = task
+    schedule.save(update_fields=["periodic_task"])
+    return schedule
+
+
+def unschedule(*, schedule: Schedule, by: User | None) -> None:
+    """Stop scanning by this schedule."""
+    with transaction.atomic():
+        record("scan unscheduled", schedule, dataset=schedule.dataset, actor=by)
+        if schedule.periodic_task:
+            schedule.periodic_task.delete()
+        schedule.delete()
+
+
+def _crontab(line: str) -> CrontabSchedule:
+    try:
+        crontab_validator(line)
+        minute, hour, day, month, weekday = line.split()
+    except (ValidationError, ValueError) as error:
+        raise Refused(
+            f"The cron line {line!r} cannot be read ({error}). Give minute, hour, day "
+            "of month, month and day of week, for example '0 2 * * *' for 2 o'clock "
+            "every night."
+        ) from error
+    crontab, _ = CrontabSchedule.objects.get_or_create(
+        minute=minute,
+        hour=hour,
+        day_of_month=day,
+        month_of_year=month,
+        day_of_week=weekday,
+        timezone=settings.TIME_ZONE,
+    )
+    return crontab

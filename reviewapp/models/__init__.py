@@ -1,0 +1,51 @@
+"""One module per stage; import models from here."""
+
+from __future__ import annotations
+
+from reviewapp.models.confusions import Confusion, ConfusionEvent
+from reviewapp.models.datasets import Dataset, Label, Registration, Sample, Split
+from reviewapp.models.events import Event
+from reviewapp.models.findings import Claim, Finding, Sighting, Skip
+from reviewapp.models.fixsets import Export, FixItem, FixSet
+from reviewapp.models.people import Membership, Role, User
+from reviewapp.models.registry import ModelVersion, RegisteredModel
+from reviewapp.models.reviews import Cause, Review, Undo, Verdict
+from reviewapp.models.scans import (
+    ConfusionCount,
+    Scan,
+    Schedule,
+    Shard,
+    UnreadableSample,
+)
+
+__all__ = [
+    "Cause",
+    "Claim",
+    "Confusion",
+    "ConfusionCount",
+    "ConfusionEvent",
+    "Dataset",
+    "Event",
+    "Export",
+    "Finding",
+    "FixItem",
+    "FixSet",
+    "Label",
+    "Membership",
+    "ModelVersion",
+    "RegisteredModel",
+    "Registration",
+    "Review",
+    "Role",
+    "Sample",
+    "Scan",
+    "Schedule",
+    "Shard",
+    "Sighting",
+    "Skip",
+    "Split",
+    "Undo",
+    "UnreadableSample",
+    "User",
+    "Verdict",
+]

@@ -1,0 +1,124 @@
+"""The ledger: one line per confusion of a data set and registered model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.models import F, Q
+
+from reviewapp.models.datasets import Dataset, Label
+from reviewapp.models.registry import RegisteredModel
+from reviewapp.models.scans import Scan
+
+if TYPE_CHECKING:
+    from reviewapp.models.people import User
+
+
+class ConfusionQuerySet(models.QuerySet["Confusion"]):
+    """Vocabulary for ledger lines."""
+
+    def visible_to(self, user: User) -> ConfusionQuerySet:
+        """Keep the confusions of data sets that the person may see."""
+        return self.filter(dataset__in=Dataset.objects.visible_to(user))
+
+    def for_dataset(self, dataset: Dataset) -> ConfusionQuerySet:
+        """Keep the ledger of one data set."""
+        return self.filter(dataset=dataset)
+
+    def most_frequent_first(self) -> ConfusionQuerySet:
+        """Order by the errors still seen, then by the errors ever seen."""
+        return self.order_by("-present", "-peak", "-id")
+
+    def with_names(self) -> ConfusionQuerySet:
+        """Load the labels and the model in the same query."""
+        return self.select_related(
+            "true_label",
+            "predicted_label",
+            "registered_model",
+            "first_scan",
+            "last_scan",
+        )
+
+
+class Confusion(models.Model):
+    """An ordered pair (true label -> predicted label) and where it stands."""
+
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        IN_REVIEW = "in_review", "in review"
+        FIX_EXPORTED = "fix_exported", "fix exported"
+        FIXED = "fixed", "fixed"
+        REGRESSED = "regressed", "back"
+
+    dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="confusions")
+    registered_model = models.ForeignKey(
+        RegisteredModel, models.CASCADE, related_name="confusions"
+    )
+    true_label = models.ForeignKey(Label, models.PROTECT, related_name="+")
+    predicted_label = models.ForeignKey(Label, models.PROTECT, related_name="+")
+    state = models.CharField(max_length=12, choices=State, default=State.OPEN)
+    present = models.PositiveIntegerField(help_text="Errors the last scans still saw")
+    peak = models.PositiveIntegerField(help_text="Most errors one scan saw")
+    first_scan = models.ForeignKey(Scan, models.SET_NULL, null=True, related_name="+")
+    last_scan = models.ForeignKey(
+        Scan, models.SET_NULL, null=True, related_name="+", help_text="Last that saw it"
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ConfusionQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["dataset", "registered_model", "true_label", "predicted_label"],
+                name="confusion_once",
+            ),
+            models.CheckConstraint(
+                condition=~Q(true_label=F("predicted_label")),
+                name="confusion_is_off_the_diagonal",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    state__in=[
+                        "open",
+                        "in_review",
+                        "fix_exported",
+                        "fixed",
+                        "regressed",
+                    ]
+                ),
+                name="confusion_state_known",
+            ),
+        ]
+        indexes = [
+            # The ledger and the confusions page, most frequent first.
+            models.Index(
+                fields=["dataset", "-present", "-peak", "-id"], name="confusion_ledger"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.true_label} → {self.predicted_label}"
+
+
+class ConfusionEvent(models.Model):
+    """One change of a ledger line's state, with the evidence; append-only."""
+
+    confusion = models.ForeignKey(Confusion, models.CASCADE, related_name="events")
+    scan = models.ForeignKey(Scan, models.SET_NULL, null=True, related_name="+")
+    old_state = models.CharField(max_length=12, blank=True)
+    new_state = models.CharField(max_length=12, choices=Confusion.State)
+    evidence: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [
+            # A ledger line's own story.
+            models.Index(fields=["confusion", "-id"], name="confusion_event_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.confusion}: {self.old_state or 'new'} -> {self.new_state}"

@@ -1,0 +1,280 @@
+"""Findings: errors and near misses that live across scans, and their sightings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Count, Exists, F, OuterRef, Q
+from django.utils import timezone
+
+from reviewapp.models.datasets import Dataset, Label, Sample
+from reviewapp.models.registry import RegisteredModel
+from reviewapp.models.scans import Scan
+
+if TYPE_CHECKING:
+    from reviewapp.models.people import User
+
+
+class FindingQuerySet(models.QuerySet["Finding"]):
+    """Vocabulary for findings."""
+
+    def visible_to(self, user: User) -> FindingQuerySet:
+        """Keep the findings of data sets that the person may see."""
+        return self.filter(dataset__in=Dataset.objects.visible_to(user))
+
+    def for_dataset(self, dataset: Dataset) -> FindingQuerySet:
+        """Keep the findings of one data set."""
+        return self.filter(dataset=dataset)
+
+    def misclassified(self) -> FindingQuerySet:
+        """Keep the errors, without near misses."""
+        return self.filter(kind=Finding.Kind.MISCLASSIFIED)
+
+    def present(self) -> FindingQuerySet:
+        """Keep what the last scans that covered the sample still saw."""
+        return self.filter(presence__in=Finding.PRESENT)
+
+    def waiting(self) -> FindingQuerySet:
+        """Keep what waits for a verdict: open and still seen."""
+        return self.filter(Finding.waiting_q())
+
+    def reviewed(self) -> FindingQuerySet:
+        """Keep what has a standing verdict."""
+        return self.exclude(review_state=Finding.ReviewState.OPEN)
+
+    def fixable(self) -> FindingQuerySet:
+        """Keep what goes into a fix set: confirmed or relabelled."""
+        return self.filter(
+            review_state__in=(
+                Finding.ReviewState.CONFIRMED,
+                Finding.ReviewState.RELABELLED,
+            )
+        )
+
+    def of_confusion(self, true_label: int, predicted_label: int) -> FindingQuerySet:
+        """Keep one confusion, by label ids."""
+        return self.filter(true_label=true_label, predicted_label=predicted_label)
+
+    def hardest_first(self) -> FindingQuerySet:
+        """Order by priority = 1 - p_true, the highest first."""
+        return self.order_by("-priority", "-id")
+
+    def with_names(self) -> FindingQuerySet:
+        """Load what a list shows in the same query."""
+        return self.select_related(
+            "sample", "true_label", "predicted_label", "registered_model"
+        )
+
+    def not_held_by_others(self, user: User) -> FindingQuerySet:
+        """Leave out what another reviewer holds now."""
+        return self.exclude(
+            Exists(
+                Claim.objects.filter(
+                    finding=OuterRef("pk"), expires_at__gt=timezone.now()
+                ).exclude(reviewer=user)
+            )
+        )
+
+    def not_skipped_by(self, user: User) -> FindingQuerySet:
+        """Leave out what this reviewer put off."""
+        return self.exclude(
+            Exists(Skip.objects.filter(finding=OuterRef("pk"), reviewer=user))
+        )
+
+    def counts_by_confusion(self) -> models.QuerySet[Finding, dict[str, object]]:
+        """Return rows true_label, predicted_label, n; most frequent first."""
+        return (
+            self.values("true_label", "predicted_label")
+            .annotate(n=Count("id"))
+            .order_by("-n", "true_label", "predicted_label")
+        )
+
+
+class Finding(models.Model):
+    """An error or near miss under review; it outlives the scan that found it."""
+
+    class Kind(models.TextChoices):
+        MISCLASSIFIED = "misclassified", "error"
+        NEAR_MISS = "near_miss", "near miss"
+
+    class ReviewState(models.TextChoices):
+        OPEN = "open", "open"
+        CONFIRMED = "confirmed", "confirmed"
+        RELABELLED = "relabelled", "relabelled"
+        DISMISSED = "dismissed", "dismissed"
+
+    class Presence(models.TextChoices):
+        SEEN = "seen", "seen now"
+        FIXED = "fixed", "fixed"
+        REGRESSED = "regressed", "back"
+        SUPERSEDED = "superseded", "replaced"  # by another label, image or prediction
+
+    PRESENT = (Presence.SEEN, Presence.REGRESSED)
+
+    dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="findings")
+    registered_model = models.ForeignKey(
+        RegisteredModel, models.CASCADE, related_name="findings"
+    )
+    sample = models.ForeignKey(Sample, models.CASCADE, related_name="findings")
+    true_label = models.ForeignKey(Label, models.PROTECT, related_name="+")
+    predicted_label = models.ForeignKey(Label, models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=13, choices=Kind)
+    review_state = models.CharField(
+        max_length=10, choices=ReviewState, default=ReviewState.OPEN
+    )
+    presence = models.CharField(max_length=10, choices=Presence, default=Presence.SEEN)
+    priority = models.FloatField(help_text="1 - p_true when last seen, 0-1")
+    confidence = models.FloatField(
+        help_text="Probability of the prediction when last seen"
+    )
+    digest = models.CharField(max_length=64, help_text="The image when last seen")
+    first_scan = models.ForeignKey(Scan, models.SET_NULL, null=True, related_name="+")
+    last_scan = models.ForeignKey(Scan, models.SET_NULL, null=True, related_name="+")
+    version = models.PositiveIntegerField(
+        default=0,
+        help_text="Grows with each verdict, undo and change; verdicts carry it",
+    )
+    reopened_because = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = FindingQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=[
+                    "dataset",
+                    "registered_model",
+                    "sample",
+                    "true_label",
+                    "predicted_label",
+                ],
+                name="finding_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["misclassified", "near_miss"]),
+                name="finding_kind_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    review_state__in=["open", "confirmed", "relabelled", "dismissed"]
+                ),
+                name="finding_review_state_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(presence__in=["seen", "fixed", "regressed", "superseded"]),
+                name="finding_presence_known",
+            ),
+            models.CheckConstraint(
+                condition=(Q(kind="near_miss") & Q(true_label=F("predicted_label")))
+                | (Q(kind="misclassified") & ~Q(true_label=F("predicted_label"))),
+                name="finding_near_miss_is_right",
+            ),
+            models.CheckConstraint(
+                condition=Q(priority__gte=0, priority__lte=1),
+                name="finding_priority_0_1",
+            ),
+        ]
+        indexes = [
+            # The review queue of a data set.
+            models.Index(
+                fields=["dataset", "kind", "-priority", "-id"],
+                name="finding_queue",
+                condition=Q(review_state="open", presence__in=["seen", "regressed"]),
+            ),
+            # The review queue of one confusion.
+            models.Index(
+                fields=["dataset", "true_label", "predicted_label", "-priority", "-id"],
+                name="finding_queue_confusion",
+                condition=Q(review_state="open", presence__in=["seen", "regressed"]),
+            ),
+            # The findings list, and its confusion filter.
+            models.Index(fields=["dataset", "-priority", "-id"], name="finding_list"),
+            models.Index(
+                fields=["dataset", "true_label", "predicted_label", "-priority", "-id"],
+                name="finding_list_confusion",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"finding {self.pk}"
+
+    @staticmethod
+    def waiting_q() -> Q:
+        """Return the condition of the partial queue indexes."""
+        return Q(review_state="open", presence__in=["seen", "regressed"])
+
+    @property
+    def p_true(self) -> float:
+        """Return the probability given to the true label when last seen, 0-1."""
+        return 1 - self.priority
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a verdict."""
+        return (
+            self.review_state == self.ReviewState.OPEN and self.presence in self.PRESENT
+        )
+
+
+class Sighting(models.Model):
+    """A finding as one scan saw it."""
+
+    finding = models.ForeignKey(Finding, models.CASCADE, related_name="sightings")
+    scan = models.ForeignKey(Scan, models.CASCADE, related_name="sightings")
+    confidence = models.FloatField(help_text="Probability of the prediction, 0-1")
+    p_true = models.FloatField(help_text="Probability of the true label, 0-1")
+    margin = models.FloatField(help_text="First minus second probability, 0-1")
+    loss = models.FloatField(help_text="Cross entropy in nats")
+    top_labels = ArrayField(
+        models.BigIntegerField(), help_text="Label ids, surest first"
+    )
+    top_probs = ArrayField(models.FloatField())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["finding", "scan"], name="sighting_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.finding} in {self.scan}"
+
+
+class Claim(models.Model):
+    """A reviewer's hold on a finding until it expires."""
+
+    finding = models.OneToOneField(Finding, models.CASCADE, related_name="claim")
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="claims"
+    )
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            # A reviewer's own claims, read at every step through the queue.
+            models.Index(fields=["reviewer", "expires_at"], name="claim_reviewer"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.finding} held by {self.reviewer}"
+
+
+class Skip(models.Model):
+    """A finding that a reviewer put off; it comes back when the rest is done."""
+
+    finding = models.ForeignKey(Finding, models.CASCADE, related_name="+")
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["finding", "reviewer"], name="skip_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.finding} skipped by {self.reviewer}"

@@ -1,0 +1,69 @@
+"""People: accounts, and who may do what on which data set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+if TYPE_CHECKING:
+    from reviewapp.models.datasets import Dataset
+
+
+class User(AbstractUser):
+    """An account. What it may see comes from its memberships."""
+
+    @property
+    def may_register_datasets(self) -> bool:
+        """Whether this person may bring in a new data set."""
+        return self.is_active and (self.is_staff or self.is_superuser)
+
+
+class Role(models.TextChoices):
+    """What a member may do; each role includes the ones before it."""
+
+    REVIEWER = "reviewer", "Reviewer"
+    LEAD = "lead", "Lead"
+    ADMIN = "admin", "Admin"
+
+    @property
+    def level(self) -> int:
+        """Return 0 for a reviewer, 1 for a lead, 2 for an admin."""
+        return list(Role).index(self)
+
+    def includes(self, other: Role) -> bool:
+        """Whether this role may do what `other` may."""
+        return self.level >= other.level
+
+
+class Membership(models.Model):
+    """One person's role on one data set."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    dataset = models.ForeignKey(
+        "reviewapp.Dataset", models.CASCADE, related_name="memberships"
+    )
+    role = models.CharField(max_length=10, choices=Role, default=Role.REVIEWER)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "dataset"], name="membership_one_per_user_dataset"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(role__in=Role.values), name="membership_role_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.dataset}"
+
+
+def role_on(user: User, dataset: Dataset) -> Role | None:
+    """Return the person's role on the data set; a superuser is admin everywhere."""
+    if user.is_superuser:
+        return Role.ADMIN
+    membership = Membership.objects.filter(user=user, dataset=dataset).first()
+    return Role(membership.role) if membership else None

@@ -1,0 +1,99 @@
+"""Registered models and their numbered versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import models
+
+from reviewapp.models.datasets import Dataset
+
+if TYPE_CHECKING:
+    from reviewapp.models.people import User
+
+
+class RegisteredModelQuerySet(models.QuerySet["RegisteredModel"]):
+    """Vocabulary for registered models."""
+
+    def visible_to(self, user: User) -> RegisteredModelQuerySet:
+        """Keep the models of data sets that the person may see."""
+        return self.filter(dataset__in=Dataset.objects.visible_to(user))
+
+
+class RegisteredModel(models.Model):
+    """A named model; it belongs to the data set whose classes it predicts."""
+
+    dataset = models.ForeignKey(
+        Dataset, models.CASCADE, related_name="registered_models"
+    )
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = RegisteredModelQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["dataset", "name"], name="model_name_once_per_dataset"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def latest_version(self) -> ModelVersion | None:
+        """Return the version with the highest number."""
+        return self.versions.order_by("-number").first()
+
+
+class ModelVersion(models.Model):
+    """One checkpoint of a registered model."""
+
+    class Format(models.TextChoices):
+        SAFETENSORS = "safetensors", "safetensors"
+        STATE_DICT = "state_dict", "PyTorch state dict"
+        ONNX = "onnx", "ONNX"
+        TORCH_EXPORT = "torch_export", "torch.export archive"
+
+    registered_model = models.ForeignKey(
+        RegisteredModel, models.CASCADE, related_name="versions"
+    )
+    number = models.PositiveIntegerField()
+    checkpoint = models.TextField(
+        help_text="File or fsspec URL under a configured root"
+    )
+    digest = models.CharField(max_length=64, help_text="SHA-256 of the checkpoint")
+    format = models.CharField(max_length=12, choices=Format)
+    architecture = models.CharField(max_length=100, blank=True)
+    classes: models.JSONField[list[str], list[str]] = models.JSONField()
+    preprocessing: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField()
+    note = models.TextField(blank=True)
+    trained_on = models.ForeignKey(
+        "reviewapp.FixSet", models.SET_NULL, null=True, related_name="trained_versions"
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["registered_model", "number"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["registered_model", "number"], name="version_number_once"
+            ),
+            models.UniqueConstraint(
+                fields=["registered_model", "digest"], name="version_digest_once"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    format__in=["safetensors", "state_dict", "onnx", "torch_export"]
+                ),
+                name="version_format_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.registered_model.name} v{self.number}"

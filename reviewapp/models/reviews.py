@@ -1,0 +1,143 @@
+"""Reviews: append-only verdicts, and their undoing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from reviewapp.models.datasets import Dataset, Label
+from reviewapp.models.findings import Finding
+
+if TYPE_CHECKING:
+    from reviewapp.models.people import User
+
+
+class Cause(models.TextChoices):
+    """Why the model failed."""
+
+    SIMILAR_APPEARANCE = "similar_appearance", "similar appearance"
+    POSE = "pose", "pose"
+    OCCLUSION = "occlusion", "occlusion"
+    BACKGROUND = "background", "background"
+    BLUR = "blur", "blur"
+    SMALL_OBJECT = "small_object", "small object"
+    LIGHTING = "lighting", "lighting"
+    LABEL_WRONG = "label_wrong", "label wrong"
+    AMBIGUOUS = "ambiguous", "ambiguous"
+    OUT_OF_SCOPE = "out_of_scope", "out of scope"
+
+    @property
+    def fix(self) -> str:
+        """Return the fix that this cause suggests."""
+        return _FIXES[self]
+
+
+_FIXES = {
+    Cause.SIMILAR_APPEARANCE: "collect more of both classes; weigh this pair higher",
+    Cause.POSE: "collect other viewpoints; rotate and shear in training",
+    Cause.OCCLUSION: "collect occluded examples; erase random patches in training",
+    Cause.BACKGROUND: "vary the background; crop or mix images in training",
+    Cause.BLUR: "blur images in training; improve the capture",
+    Cause.SMALL_OBJECT: "crop closer or raise the input size",
+    Cause.LIGHTING: "vary brightness and contrast in training",
+    Cause.LABEL_WRONG: "correct the label; check others by the same annotator",
+    Cause.AMBIGUOUS: "sharpen the labelling guide; leave it out of training",
+    Cause.OUT_OF_SCOPE: "remove it from the data set or add a class",
+}
+
+
+class Verdict(models.TextChoices):
+    """What a reviewer says of a finding."""
+
+    CONFIRM = "confirm", "confirm"  # the label is right, the model is wrong
+    RELABEL = "relabel", "relabel"  # the label is wrong
+    DISMISS = "dismiss", "dismiss"  # neither is worth fixing
+
+    @property
+    def review_state(self) -> Finding.ReviewState:
+        """Return the state in which this verdict leaves the finding."""
+        return {
+            Verdict.CONFIRM: Finding.ReviewState.CONFIRMED,
+            Verdict.RELABEL: Finding.ReviewState.RELABELLED,
+            Verdict.DISMISS: Finding.ReviewState.DISMISSED,
+        }[self]
+
+
+class ReviewQuerySet(models.QuerySet["Review"]):
+    """Vocabulary for reviews."""
+
+    def for_dataset(self, dataset: Dataset) -> ReviewQuerySet:
+        """Keep the reviews of one data set."""
+        return self.filter(finding__dataset=dataset)
+
+    def standing(self) -> ReviewQuerySet:
+        """Leave out what was undone."""
+        return self.filter(undo__isnull=True)
+
+    def by(self, user: User) -> ReviewQuerySet:
+        """Keep one person's reviews."""
+        return self.filter(reviewer=user)
+
+    def newest_first(self) -> ReviewQuerySet:
+        """Order by time, the latest first."""
+        return self.order_by("-id")
+
+
+class Review(models.Model):
+    """One verdict by one reviewer on one version of a finding; never edited."""
+
+    finding = models.ForeignKey(Finding, models.CASCADE, related_name="reviews")
+    finding_version = models.PositiveIntegerField(help_text="What the reviewer saw")
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="reviews"
+    )
+    verdict = models.CharField(max_length=7, choices=Verdict)
+    label_before = models.ForeignKey(Label, models.PROTECT, related_name="+")
+    new_label = models.ForeignKey(Label, models.PROTECT, null=True, related_name="+")
+    state_before = models.CharField(max_length=10, choices=Finding.ReviewState)
+    causes = ArrayField(models.CharField(max_length=20, choices=Cause), default=list)
+    note = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ReviewQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(verdict__in=Verdict.values), name="review_verdict_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(verdict="relabel", new_label__isnull=False)
+                | (~Q(verdict="relabel") & Q(new_label__isnull=True)),
+                name="review_relabel_has_label",
+            ),
+            models.CheckConstraint(
+                condition=Q(causes__contained_by=Cause.values),
+                name="review_causes_known",
+            ),
+            models.UniqueConstraint(
+                fields=["finding", "finding_version"], name="review_once_per_version"
+            ),
+        ]
+        indexes = [
+            # "Undo my last verdict", and each reviewer's own list.
+            models.Index(fields=["reviewer", "-id"], name="review_reviewer_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} of {self.finding}"
+
+
+class Undo(models.Model):
+    """The taking back of one review."""
+
+    review = models.OneToOneField(Review, models.CASCADE, related_name="undo")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"undo of {self.review}"

@@ -1,0 +1,310 @@
+"""Scans, their shards, and the facts a finished scan leaves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings as conf
+from django.db import models
+from django.db.models import F, Q, Sum
+from django.utils import timezone
+
+from reviewapp.models.datasets import Dataset, Label, Sample, Split
+from reviewapp.models.registry import ModelVersion, RegisteredModel
+
+if TYPE_CHECKING:
+    from reviewapp.models.people import User
+
+
+class ScanQuerySet(models.QuerySet["Scan"]):
+    """Vocabulary for scans."""
+
+    def visible_to(self, user: User) -> ScanQuerySet:
+        """Keep the scans of data sets that the person may see."""
+        return self.filter(dataset__in=Dataset.objects.visible_to(user))
+
+    def for_dataset(self, dataset: Dataset) -> ScanQuerySet:
+        """Keep the scans of one data set."""
+        return self.filter(dataset=dataset)
+
+    def active(self) -> ScanQuerySet:
+        """Keep those that wait, run or finish."""
+        return self.filter(state__in=Scan.ACTIVE)
+
+    def finished(self) -> ScanQuerySet:
+        """Keep those that ended with counts that can be trusted."""
+        return self.filter(state=Scan.State.DONE)
+
+    def newest_first(self) -> ScanQuerySet:
+        """Order by age, the latest first."""
+        return self.order_by("-id")
+
+    def with_names(self) -> ScanQuerySet:
+        """Load the data set, model and requester in the same query."""
+        return self.select_related(
+            "dataset", "model_version__registered_model", "requested_by"
+        )
+
+    def with_progress(self) -> ScanQuerySet:
+        """Annotate `samples_done`, summed over the shards."""
+        return self.annotate(samples_done=Sum("shards__samples_done"))
+
+
+class Scan(models.Model):
+    """One model version over one data set or split, with fixed settings."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        FINISHING = "finishing", "finishing"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    class Trigger(models.TextChoices):
+        PAGE = "page", "page"
+        API = "api", "API"
+        COMMAND = "command", "command line"
+        SCHEDULE = "schedule", "schedule"
+
+    ACTIVE = (State.QUEUED, State.RUNNING, State.FINISHING)
+
+    dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="scans")
+    model_version = models.ForeignKey(
+        ModelVersion, models.CASCADE, related_name="scans"
+    )
+    split = models.CharField(
+        max_length=5, choices=Split, blank=True, help_text="Empty: every sample"
+    )
+    state = models.CharField(max_length=9, choices=State, default=State.QUEUED)
+    trigger = models.CharField(max_length=8, choices=Trigger)
+    settings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField()
+    for_record = models.BooleanField(
+        default=False,
+        help_text="A newer version was scanned before: counts and outcomes only",
+    )
+    classes: models.JSONField[list[int], list[int]] = models.JSONField(
+        help_text="Label ids in the model's class order"
+    )
+    samples = models.PositiveIntegerField(default=0, help_text="Samples to look at")
+    correct = models.PositiveIntegerField(null=True)
+    errors = models.PositiveIntegerField(null=True)
+    near_misses = models.PositiveIntegerField(null=True)
+    unreadable = models.PositiveIntegerField(null=True)
+    artefact = models.TextField(blank=True, help_text="Name in the storage")
+    message = models.TextField(blank=True)
+    requested_by = models.ForeignKey(
+        conf.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = ScanQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    state__in=[
+                        "queued",
+                        "running",
+                        "finishing",
+                        "done",
+                        "failed",
+                        "cancelled",
+                    ]
+                ),
+                name="scan_state_known",
+            ),
+            models.UniqueConstraint(
+                fields=["dataset", "model_version"],
+                condition=Q(state__in=["queued", "running", "finishing"]),
+                name="scan_one_active_per_dataset_version",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="done")
+                | Q(samples=F("correct") + F("errors") + F("unreadable")),
+                name="scan_counts_in_equal_counts_out",
+            ),
+        ]
+        indexes = [
+            # Lists of scans, the latest first.
+            models.Index(fields=["dataset", "-id"], name="scan_dataset_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"scan {self.pk}"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it still waits, runs or finishes."""
+        return self.state in self.ACTIVE
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended with counts that can be trusted."""
+        return self.state == self.State.DONE
+
+    @property
+    def readable(self) -> int:
+        """Return how many samples got a prediction."""
+        return (self.correct or 0) + (self.errors or 0)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Return correct / readable, 0-1; None before the end or without samples."""
+        if not self.is_done or not self.readable:
+            return None
+        return (self.correct or 0) / self.readable
+
+    @property
+    def error_rate(self) -> float | None:
+        """Return errors / readable, 0-1; None before the end or without samples."""
+        return None if self.accuracy is None else 1 - self.accuracy
+
+
+class ShardQuerySet(models.QuerySet["Shard"]):
+    """Vocabulary for shards."""
+
+    def unfinished(self) -> ShardQuerySet:
+        """Keep those that wait or run."""
+        return self.filter(state__in=(Shard.State.QUEUED, Shard.State.RUNNING))
+
+    def silent(self) -> ShardQuerySet:
+        """Keep running shards whose worker has not been heard of within the lease."""
+        lease = timedelta(seconds=conf.SHARD_LEASE_SECONDS)
+        return self.filter(
+            state=Shard.State.RUNNING, heartbeat_at__lt=timezone.now() - lease
+        )
+
+
+class Shard(models.Model):
+    """A run of consecutive samples: what a worker claims, repeats and finishes."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+
+    scan = models.ForeignKey(Scan, models.CASCADE, related_name="shards")
+    number = models.PositiveIntegerField()
+    first_sample = models.BigIntegerField(help_text="Lowest sample id, inclusive")
+    last_sample = models.BigIntegerField(help_text="Highest sample id, inclusive")
+    samples = models.PositiveIntegerField()
+    samples_done = models.PositiveIntegerField(default=0)
+    state = models.CharField(max_length=7, choices=State, default=State.QUEUED)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    worker = models.CharField(max_length=200, blank=True)
+    heartbeat_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    correct = models.PositiveIntegerField(default=0)
+    errors = models.PositiveIntegerField(default=0)
+    near_misses = models.PositiveIntegerField(default=0)
+    unreadable = models.PositiveIntegerField(default=0)
+    message = models.TextField(blank=True)
+
+    objects = ShardQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["scan", "number"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["scan", "number"], name="shard_number_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "running", "done", "failed"]),
+                name="shard_state_known",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state="done")
+                | Q(samples=F("correct") + F("errors") + F("unreadable")),
+                name="shard_counts_in_equal_counts_out",
+            ),
+        ]
+        indexes = [
+            # The sweep for lost work.
+            models.Index(
+                fields=["heartbeat_at"],
+                name="shard_running_by_heartbeat",
+                condition=Q(state="running"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"shard {self.number} of {self.scan}"
+
+
+class UnreadableSample(models.Model):
+    """A sample that a scan could not read, and why."""
+
+    scan = models.ForeignKey(Scan, models.CASCADE, related_name="unreadable_samples")
+    sample = models.ForeignKey(Sample, models.CASCADE, related_name="+")
+    reason = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["scan", "sample"], name="unreadable_once_per_scan"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sample}: {self.reason}"
+
+
+class ConfusionCount(models.Model):
+    """How often a finished scan saw (true, predicted); the diagonal included."""
+
+    scan = models.ForeignKey(Scan, models.CASCADE, related_name="confusion_counts")
+    true_label = models.ForeignKey(Label, models.CASCADE, related_name="+")
+    predicted_label = models.ForeignKey(Label, models.CASCADE, related_name="+")
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["scan", "true_label", "predicted_label"],
+                name="confusion_count_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.true_label} -> {self.predicted_label}: {self.count}"
+
+
+class Schedule(models.Model):
+    """Scan the latest version of a model again and again, at the times of a cron line."""
+
+    dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="schedules")
+    registered_model = models.ForeignKey(
+        RegisteredModel, models.CASCADE, related_name="schedules"
+    )
+    split = models.CharField(max_length=5, choices=Split, blank=True)
+    cron = models.CharField(
+        max_length=100, help_text="minute hour day-of-month month day-of-week"
+    )
+    enabled = models.BooleanField(default=True)
+    periodic_task = models.OneToOneField(
+        "django_celery_beat.PeriodicTask",
+        models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
+    last_message = models.TextField(blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["dataset", "registered_model", "split"],
+                name="schedule_once_per_dataset_model_split",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.registered_model} on {self.dataset} at {self.cron}"

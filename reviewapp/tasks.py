@@ -1,0 +1,123 @@
+"""Celery's doors. Each task loads, returns if done already, and calls an action."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from mining.exceptions import ArtefactError, MiningError
+from reviewapp.actions.datasets import run_registration as run_registration_action
+from reviewapp.actions.finishing import finish_scan as finish_scan_action
+from reviewapp.actions.finishing import is_ready_to_finish
+from reviewapp.actions.fixsets import run_export as run_export_action
+from reviewapp.actions.scans import (
+    claim_shard,
+    fail_shard,
+    requeue_silent_shards,
+    start_scan,
+)
+from reviewapp.exceptions import HardmineError
+from reviewapp.models import Export, Registration, Scan, Schedule, Shard
+from reviewapp.scanning import scan_shard
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_registration(registration_id: int) -> None:
+    """Read a data set's source."""
+    registration = Registration.objects.filter(pk=registration_id).first()
+    if registration:
+        run_registration_action(registration=registration)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_shard(shard_id: int) -> None:
+    """Scan one shard; the one that ends last finishes the scan."""
+    shard = claim_shard(shard_id=shard_id, worker=socket.gethostname())
+    if shard is None:  # done, cancelled, or with another worker
+        return
+    try:
+        if not scan_shard(shard):
+            return
+    except (MiningError, OSError, RuntimeError, ValueError) as error:
+        logger.exception("%s failed", shard)
+        # A checkpoint that cannot be used will not be better the next time.
+        final = isinstance(error, MiningError) and not isinstance(error, ArtefactError)
+        shard = fail_shard(shard=shard, message=str(error), final=final)
+        if shard.state == Shard.State.QUEUED:
+            run_shard.apply_async((shard.pk,), countdown=2**shard.attempts)
+            return
+    if not shard.scan.shards.unfinished().exists():
+        finish_scan.delay(shard.scan_id)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def finish_scan(scan_id: int) -> None:
+    """Write the facts of a scan whose shards are done."""
+    scan = Scan.objects.with_names().filter(pk=scan_id).first()
+    if scan:
+        finish_scan_action(scan=scan)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_export(export_id: int) -> None:
+    """Write the file of an export."""
+    export = (
+        Export.objects.select_related("fix_set__dataset").filter(pk=export_id).first()
+    )
+    if export:
+        run_export_action(export=export)
+
+
+@shared_task(acks_late=True)
+def start_scheduled_scan(schedule_id: int) -> None:
+    """Start the scan of a schedule, unless the last one is still going."""
+    schedule = Schedule.objects.filter(pk=schedule_id, enabled=True).first()
+    if schedule is None:
+        return
+    version = schedule.registered_model.latest_version()
+    if version is None:
+        return
+    try:
+        scan = start_scan(
+            dataset=schedule.dataset,
+            version=version,
+            split=schedule.split,
+            trigger=Scan.Trigger.SCHEDULE,
+            by=None,
+        )
+    except (HardmineError, MiningError) as error:
+        message = f"{timezone.now():%Y-%m-%d %H:%M} not started: {error}"
+        logger.warning("%s: %s", schedule, message)
+    else:
+        message = f"{timezone.now():%Y-%m-%d %H:%M} started scan {scan.pk}"
+        enqueue_scan(scan)
+    Schedule.objects.filter(pk=schedule.pk).update(last_message=message)
+
+
+@shared_task
+def recover_lost_work() -> None:
+    """Find work whose worker or message was lost; the database is the only truth."""
+    for shard_id in requeue_silent_shards():
+        run_shard.delay(shard_id)
+    for scan in Scan.objects.active():
+        if is_ready_to_finish(scan):
+            finish_scan.delay(scan.pk)
+    lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
+    for kind, task in ((Registration, run_registration), (Export, run_export)):
+        silent = kind.objects.filter(state="running", heartbeat_at__lt=lost)
+        for pk in list(silent.values_list("pk", flat=True)):
+            kind.objects.filter(pk=pk, state="running").update(state="queued")
+            task.delay(pk)
+
+
+def enqueue_scan(scan: Scan) -> None:
+    """Send every waiting shard of a scan to the scan queue, once it is committed."""
+    for shard_id in scan.shards.values_list("pk", flat=True):
+        run_shard.delay_on_commit(shard_id)

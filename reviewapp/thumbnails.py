@@ -1,0 +1,33 @@
+"""Thumbnails: made once by the worker, named by the image's digest."""
+
+from __future__ import annotations
+
+from django.core.files.storage import default_storage
+
+from mining.exceptions import UnreadableImage
+from mining.thumbnails import make_thumbnail
+from reviewapp.storage import store_bytes
+
+SIZES = {"grid": 256, "focus": 1280}  # longest side in pixels
+
+
+def thumbnail_name(digest: str, size: str) -> str:
+    """Return the storage name of an image's thumbnail."""
+    return f"thumbnails/{digest[:2]}/{digest}-{size}.webp"
+
+
+def ensure_thumbnails(digest: str, data: bytes) -> None:
+    """Make the thumbnails of an image that are not there yet.
+
+    Raises:
+        ArtefactError: The storage could not take one.
+    """
+    for size, side in SIZES.items():
+        name = thumbnail_name(digest, size)
+        if default_storage.exists(name):
+            continue
+        try:
+            thumbnail = make_thumbnail(data, longest_side=side)
+        except UnreadableImage:  # was read a moment ago; the page shows a blank
+            return
+        store_bytes(name, lambda file, thumbnail=thumbnail: file.write(thumbnail))

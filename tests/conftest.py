@@ -1,0 +1,182 @@
+"""The fixed cast of every test: Alice, Lena, Rita, and Charlie who must see nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+from django.test import Client
+
+from reviewapp.models import (
+    Dataset,
+    Finding,
+    Label,
+    ModelVersion,
+    RegisteredModel,
+    Role,
+    Scan,
+    User,
+)
+from tests import factories
+
+
+@pytest.fixture(autouse=True)
+def fresh_files() -> Iterator[Path]:
+    """Give every test empty data, model and media folders."""
+    for name in ("data", "models", "media"):
+        (settings.FILES / name).mkdir(parents=True, exist_ok=True)
+    yield settings.FILES
+    shutil.rmtree(settings.FILES, ignore_errors=True)
+
+
+@pytest.fixture
+def data_root(fresh_files: Path) -> Path:
+    return fresh_files / "data"
+
+
+@pytest.fixture
+def model_root(fresh_files: Path) -> Path:
+    return fresh_files / "models"
+
+
+@pytest.fixture
+def clean_cache() -> Iterator[None]:
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def dataset(db: None) -> Dataset:
+    """Alice's data set with the classes cat, dog and fox."""
+    dataset = factories.DatasetFactory(name="Animals", slug="animals")
+    for index, name in enumerate(["cat", "dog", "fox"]):
+        factories.LabelFactory(dataset=dataset, index=index, name=name)
+    factories.RegistrationFactory(dataset=dataset)
+    return dataset
+
+
+@pytest.fixture
+def labels(dataset: Dataset) -> list[Label]:
+    return list(dataset.labels.current())
+
+
+def _member(name: str, dataset: Dataset, role: Role) -> User:
+    user = factories.UserFactory(username=name)
+    factories.MembershipFactory(user=user, dataset=dataset, role=role)
+    return user
+
+
+@pytest.fixture
+def alice(dataset: Dataset) -> User:
+    """Admin of the data set."""
+    return _member("alice", dataset, Role.ADMIN)
+
+
+@pytest.fixture
+def lena(dataset: Dataset) -> User:
+    """Lead of the data set."""
+    return _member("lena", dataset, Role.LEAD)
+
+
+@pytest.fixture
+def rita(dataset: Dataset) -> User:
+    """Reviewer of the data set."""
+    return _member("rita", dataset, Role.REVIEWER)
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """Admin of another team's data set; must see nothing of Alice's."""
+    other = factories.DatasetFactory(name="Other", slug="other")
+    return _member("charlie", other, Role.ADMIN)
+
+
+@pytest.fixture
+def client_of() -> Callable[[User], Client]:
+    """Return a signed-in client of a person."""
+
+    def client_of(user: User) -> Client:
+        client = Client()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return client_of
+
+
+@pytest.fixture
+def registered_model(dataset: Dataset) -> RegisteredModel:
+    return factories.RegisteredModelFactory(dataset=dataset, name="resnet")
+
+
+@pytest.fixture
+def version(registered_model: RegisteredModel, labels: list[Label]) -> ModelVersion:
+    return factories.ModelVersionFactory(registered_model=registered_model)
+
+
+@dataclass
+class World:
+    """A finished scan with findings, ready for review."""
+
+    dataset: Dataset
+    labels: list[Label]
+    model: RegisteredModel
+    scan: Scan
+    findings: list[Finding]
+
+    def add_findings(
+        self, n: int, *, true: int = 0, predicted: int = 1
+    ) -> list[Finding]:
+        """Add open findings of one confusion, the first one the hardest."""
+        start = len(self.findings)
+        made = []
+        for i in range(n):
+            finding = factories.FindingFactory(
+                sample=factories.SampleFactory(label=self.labels[true]),
+                predicted_label=self.labels[predicted],
+                registered_model=self.model,
+                first_scan=self.scan,
+                last_scan=self.scan,
+                priority=0.99 - 0.001 * (start + i),
+            )
+            factories.SightingFactory(finding=finding, scan=self.scan)
+            made.append(finding)
+        self.findings += made
+        return made
+
+
+@pytest.fixture
+def world(
+    dataset: Dataset,
+    labels: list[Label],
+    registered_model: RegisteredModel,
+    version: ModelVersion,
+) -> World:
+    """Three findings cat -> dog of one finished scan of 10 samples."""
+    scan = factories.ScanFactory(
+        model_version=version, correct=7, errors=3, near_misses=0
+    )
+    for true, predicted, count in ((0, 0, 7), (0, 1, 3)):
+        factories.ConfusionCountFactory(
+            scan=scan,
+            true_label=labels[true],
+            predicted_label=labels[predicted],
+            count=count,
+        )
+    factories.ConfusionFactory(
+        registered_model=registered_model,
+        true_label=labels[0],
+        predicted_label=labels[1],
+        first_scan=scan,
+        last_scan=scan,
+        present=3,
+        peak=3,
+    )
+    world = World(dataset, labels, registered_model, scan, [])
+    world.add_findings(3)
+    return world

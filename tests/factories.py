@@ -1,0 +1,189 @@
+"""One factory per model; derived columns come from the code that production uses."""
+
+from __future__ import annotations
+
+import hashlib
+
+import factory
+from django.utils.text import slugify
+
+from mining.types import ScanSettings
+from reviewapp import models
+
+
+class UserFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.User
+        skip_postgeneration_save = True
+
+    username = factory.Sequence(lambda n: f"user{n}")
+    password = factory.django.Password("correct horse battery")
+
+
+class DatasetFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Dataset
+
+    name = factory.Sequence(lambda n: f"Cells {n}")
+    slug = factory.LazyAttribute(lambda o: slugify(o.name))
+    root = "memory://data/cells"
+
+
+class MembershipFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Membership
+
+    user = factory.SubFactory(UserFactory)
+    dataset = factory.SubFactory(DatasetFactory)
+    role = models.Role.REVIEWER
+
+
+class LabelFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Label
+
+    dataset = factory.SubFactory(DatasetFactory)
+    index = factory.LazyAttribute(lambda o: o.dataset.labels.count())
+    name = factory.LazyAttribute(lambda o: f"class {o.index}")
+
+
+class SampleFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Sample
+
+    label = factory.SubFactory(LabelFactory)
+    dataset = factory.LazyAttribute(lambda o: o.label.dataset)
+    original_label = factory.LazyAttribute(lambda o: o.label)
+    key = factory.Sequence(lambda n: f"test/{n:06d}.png")
+    url = factory.LazyAttribute(lambda o: f"{o.dataset.root}/{o.key}")
+    digest = factory.LazyAttribute(lambda o: hashlib.sha256(o.key.encode()).hexdigest())
+    split = "test"
+    size = 1000
+
+
+class RegistrationFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Registration
+
+    dataset = factory.SubFactory(DatasetFactory)
+    state = models.Registration.State.DONE
+
+
+class RegisteredModelFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.RegisteredModel
+
+    dataset = factory.SubFactory(DatasetFactory)
+    name = factory.Sequence(lambda n: f"model {n}")
+
+
+class ModelVersionFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.ModelVersion
+
+    registered_model = factory.SubFactory(RegisteredModelFactory)
+    number = factory.LazyAttribute(lambda o: o.registered_model.versions.count() + 1)
+    checkpoint = factory.LazyAttribute(lambda o: f"memory://models/{o.number}.onnx")
+    digest = factory.LazyAttribute(
+        lambda o: hashlib.sha256(o.checkpoint.encode()).hexdigest()
+    )
+    format = "onnx"
+    classes = factory.LazyAttribute(lambda o: o.registered_model.dataset.class_names())
+    preprocessing = factory.LazyFunction(
+        lambda: {"resize": None, "crop": 8, "mean": [0.5], "std": [0.5], "mode": "L"}
+    )
+
+
+class ScanFactory(factory.django.DjangoModelFactory):
+    """A finished scan without samples, unless told otherwise."""
+
+    class Meta:
+        model = models.Scan
+
+    model_version = factory.SubFactory(ModelVersionFactory)
+    dataset = factory.LazyAttribute(lambda o: o.model_version.registered_model.dataset)
+    split = "test"
+    state = models.Scan.State.DONE
+    trigger = models.Scan.Trigger.PAGE
+    settings = factory.LazyFunction(lambda: ScanSettings().to_dict())
+    classes = factory.LazyAttribute(
+        lambda o: list(o.dataset.labels.current().values_list("id", flat=True))
+    )
+    samples = factory.LazyAttribute(lambda o: o.correct + o.errors + o.unreadable)
+    correct = 0
+    errors = 0
+    near_misses = 0
+    unreadable = 0
+
+
+class ShardFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Shard
+
+    scan = factory.SubFactory(ScanFactory)
+    number = factory.LazyAttribute(lambda o: o.scan.shards.count())
+    first_sample = 1
+    last_sample = 1
+    samples = 1
+
+
+class ConfusionCountFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.ConfusionCount
+
+    scan = factory.SubFactory(ScanFactory)
+    count = 1
+
+
+class FindingFactory(factory.django.DjangoModelFactory):
+    """An open error; give `sample`, `predicted_label` and `registered_model`."""
+
+    class Meta:
+        model = models.Finding
+
+    dataset = factory.LazyAttribute(lambda o: o.sample.dataset)
+    true_label = factory.LazyAttribute(lambda o: o.sample.label)
+    digest = factory.LazyAttribute(lambda o: o.sample.digest)
+    kind = factory.LazyAttribute(
+        lambda o: "near_miss" if o.true_label == o.predicted_label else "misclassified"
+    )
+    priority = 0.9
+    confidence = 0.8
+
+
+class SightingFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Sighting
+
+    finding = factory.SubFactory(FindingFactory)
+    scan = factory.SubFactory(ScanFactory)
+    confidence = factory.LazyAttribute(lambda o: o.finding.confidence)
+    p_true = factory.LazyAttribute(lambda o: o.finding.p_true)
+    margin = 0.7
+    loss = 2.3
+    top_labels = factory.LazyAttribute(
+        lambda o: [o.finding.predicted_label_id, o.finding.true_label_id]
+    )
+    top_probs = factory.LazyAttribute(
+        lambda o: [o.finding.confidence, o.finding.p_true]
+    )
+
+
+class ConfusionFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Confusion
+
+    registered_model = factory.SubFactory(RegisteredModelFactory)
+    dataset = factory.LazyAttribute(lambda o: o.registered_model.dataset)
+    present = 1
+    peak = 1
+
+
+class ScheduleFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Schedule
+
+    registered_model = factory.SubFactory(RegisteredModelFactory)
+    dataset = factory.LazyAttribute(lambda o: o.registered_model.dataset)
+    split = "test"
+    cron = "0 2 * * *"
