@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mining.exceptions import BadCheckpoint
+from mining.sources import url_for
 from mining.specs import checkpoint_digest, read_spec
 from mining.types import ModelSpec, Outcome, Preprocessing, SampleRef, ScanSettings
 from reviewapp.actions.findings import record_shard
@@ -81,6 +82,7 @@ class Pulse:
 
 def _samples(shard: Shard) -> Iterator[SampleRef]:
     index = {label: n for n, label in enumerate(shard.scan.classes)}
+    root = shard.scan.dataset.root
     rows = (
         Sample.objects.present()
         .in_split(shard.scan.split)
@@ -95,7 +97,7 @@ def _samples(shard: Shard) -> Iterator[SampleRef]:
         yield SampleRef(
             id=sample.pk,
             key=sample.key,
-            url=sample.url,
+            url=url_for(root, sample.key),
             label=index[sample.label_id],
             digest=sample.digest,
         )

@@ -55,7 +55,6 @@ class SampleFactory(factory.django.DjangoModelFactory):
     dataset = factory.LazyAttribute(lambda o: o.label.dataset)
     original_label = factory.LazyAttribute(lambda o: o.label)
     key = factory.Sequence(lambda n: f"test/{n:06d}.png")
-    url = factory.LazyAttribute(lambda o: f"{o.dataset.root}/{o.key}")
     digest = factory.LazyAttribute(lambda o: hashlib.sha256(o.key.encode()).hexdigest())
     split = "test"
     size = 1000

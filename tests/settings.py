@@ -25,10 +25,12 @@ MEDIA_ROOT = Path(_files) / "media"
 FILES = Path(_files)
 CELERY_TASK_ALWAYS_EAGER = False
 # The suite may run in several processes: each has its own keys in the cache.
-CACHES["default"]["KEY_PREFIX"] = f"test-{os.environ.get('PYTEST_XDIST_WORKER', '0')}"  # noqa: F405
+CACHES["default"]["KEY_PREFIX"] = f"test-{os.getpid()}"  # noqa: F405
 # A broker of its own for each process, so that no worker sees another's tasks.
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 if "virtual_host" in CELERY_BROKER_URL:  # noqa: F405
     CELERY_BROKER_URL = CELERY_BROKER_URL.replace(  # noqa: F405
         "virtual_host=0", f"virtual_host={int(_worker) % 14 + 1}"
     )
+# Two test runs at once on one machine do not meet.
+DATABASES["default"]["TEST"] = {"NAME": f"test_hardmine_{os.getpid()}"}  # noqa: F405

@@ -16,6 +16,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
+from psycopg.types.json import Jsonb
 
 from mining.exceptions import MiningError
 from mining.sources import open_source, resolve_under_roots, sha256
@@ -127,7 +128,7 @@ def _staging_table() -> Iterator[None]:
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS staged_sample")
         cursor.execute(
-            "CREATE TEMP TABLE staged_sample (key text, url text, label text, "
+            "CREATE TEMP TABLE staged_sample (key text, label text, "
             "split text, digest text, size bigint, attributes jsonb)"
         )
         try:
@@ -139,12 +140,12 @@ def _staging_table() -> Iterator[None]:
 def _stage(registration: Registration, on_progress: Progress | None) -> None:
     dataset = registration.dataset
     source = open_source(dataset.root, dataset.manifest or None)
-    columns = ("key", "url", "label", "split", "digest", "size", "attributes")
-    types = ("text", "text", "text", "text", "text", "int8", "jsonb")
+    columns = ("key", "label", "split", "digest", "size", "attributes")
+    types = ("text", "text", "text", "text", "int8", "jsonb")
     rows = _read_ahead(source.entries())
     while batch := list(islice(rows, BATCH)):
         registration.done += copy_rows("staged_sample", columns, types, batch)
-        registration.unreadable += sum(not row[4] for row in batch)
+        registration.unreadable += sum(not row[3] for row in batch)
         registration.heartbeat_at = timezone.now()
         registration.save(update_fields=["done", "unreadable", "heartbeat_at"])
         if on_progress:
@@ -169,10 +170,14 @@ def _read_entry(entry: SourceEntry) -> tuple[object, ...]:
         digest, size = sha256(entry.url)
     except (OSError, MiningError):
         digest, size = "", 0
-    attributes = json.dumps(entry.attributes, default=str)
-    # PostgreSQL's text cannot hold NUL.
-    attributes = attributes.replace("\\u0000", "")
-    return (entry.key, entry.url, entry.label, entry.split, digest, size, attributes)
+    attributes = Jsonb(entry.attributes, dumps=_dump_json)
+    return (entry.key, entry.label, entry.split, digest, size, attributes)
+
+
+def _dump_json(value: object) -> str:
+    """Return JSON without NUL characters, which PostgreSQL cannot hold."""
+    text = json.dumps(value, default=str)
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\u0000", r"\1", text)
 
 
 def _merge(registration: Registration) -> None:
@@ -239,22 +244,21 @@ SELECT count(*),
 # A reviewer's correction stands until the source itself gives another label.
 MERGE_SAMPLES = """
 INSERT INTO reviewapp_sample AS s
-       (dataset_id, key, url, label_id, original_label_id, split, digest, size,
-        attributes)
-SELECT %(dataset)s, t.key, t.url, l.id, l.id, t.split, t.digest, t.size, t.attributes
+       (dataset_id, key, label_id, original_label_id, split, digest, size, attributes)
+SELECT %(dataset)s, t.key, l.id, l.id, t.split, t.digest, t.size, t.attributes
   FROM staged_sample t
   JOIN reviewapp_label l ON l.dataset_id = %(dataset)s AND l.name = t.label
  ORDER BY t.split, t.key COLLATE "C"
 ON CONFLICT (dataset_id, key) DO UPDATE
-   SET url = excluded.url, split = excluded.split, digest = excluded.digest,
-       size = excluded.size, attributes = excluded.attributes, removed_at = NULL,
+   SET split = excluded.split, digest = excluded.digest, size = excluded.size,
+       attributes = excluded.attributes, removed_at = NULL,
        label_id = CASE WHEN s.original_label_id = excluded.original_label_id
                        THEN s.label_id ELSE excluded.label_id END,
        original_label_id = excluded.original_label_id
- WHERE (s.url, s.split, s.digest, s.size, s.attributes, s.original_label_id)
+ WHERE (s.split, s.digest, s.size, s.attributes, s.original_label_id)
        IS DISTINCT FROM
-       (excluded.url, excluded.split, excluded.digest, excluded.size,
-        excluded.attributes, excluded.original_label_id)
+       (excluded.split, excluded.digest, excluded.size, excluded.attributes,
+        excluded.original_label_id)
     OR s.removed_at IS NOT NULL
 """
 

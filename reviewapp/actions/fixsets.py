@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from mining.exceptions import MiningError
 from mining.fixset import FixRow, fix_set_digest, write_csv, write_jsonl, write_zip
-from mining.sources import read_bytes
+from mining.sources import read_bytes, url_for
 from reviewapp.actions.confusions import update_ledger
 from reviewapp.exceptions import Refused
 from reviewapp.models import (
@@ -25,7 +25,6 @@ from reviewapp.models import (
     FixSet,
     RegisteredModel,
     Review,
-    Sample,
 )
 from reviewapp.models.events import record
 from reviewapp.storage import scratch_folder, store_file
@@ -236,16 +235,12 @@ def _progress(export: Export) -> Callable[[int, int], None]:
 
 
 def _image_reader(fix_set: FixSet) -> Callable[[FixRow], bytes]:
-    urls = dict(
-        Sample.objects.filter(dataset=fix_set.dataset, fixitem__fix_set=fix_set)
-        .values_list("key", "url")
-        .iterator()
-    )
+    root = fix_set.dataset.root
 
     def read(row: FixRow) -> bytes:
         try:
-            return read_bytes(urls[row.sample_key])
-        except (KeyError, OSError) as error:
+            return read_bytes(url_for(root, row.sample_key))
+        except OSError as error:
             raise MiningError(
                 f"{row.sample_key} cannot be read any more ({error}). The fix set is "
                 "kept. Bring the image back, or export CSV or JSON lines instead."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -25,6 +26,17 @@ class ConfusionQuerySet(models.QuerySet["Confusion"]):
     def for_dataset(self, dataset: Dataset) -> ConfusionQuerySet:
         """Keep the ledger of one data set."""
         return self.filter(dataset=dataset)
+
+    def of_model(self, model: RegisteredModel) -> ConfusionQuerySet:
+        """Keep the ledger of one registered model."""
+        return self.filter(registered_model=model)
+
+    def of_pairs(self, pairs: Collection[tuple[int, int]]) -> ConfusionQuerySet:
+        """Keep the labels of these (true, predicted) ids: a superset of the pairs."""
+        return self.filter(
+            true_label__in={true for true, _ in pairs},
+            predicted_label__in={predicted for _, predicted in pairs},
+        )
 
     def most_frequent_first(self) -> ConfusionQuerySet:
         """Order by the errors still seen, then by the errors ever seen."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, OuterRef, Q, Subquery
+
+from mining.sources import url_for
 
 if TYPE_CHECKING:
     from reviewapp.models.people import User
@@ -33,6 +35,17 @@ class DatasetQuerySet(models.QuerySet["Dataset"]):
     def by_name(self) -> DatasetQuerySet:
         """Order by name."""
         return self.order_by("name")
+
+    def with_size(self) -> DatasetQuerySet:
+        """Annotate `images`, as last registered, and `classes`."""
+        registered = Registration.objects.of_row().done().newest_first()
+        labels = Label.objects.current().filter(dataset=OuterRef("pk")).order_by()
+        return self.annotate(
+            images=Subquery(registered.values("total")[:1]),
+            classes=Subquery(
+                labels.values("dataset").annotate(n=Count("id")).values("n")
+            ),
+        )
 
 
 class Dataset(models.Model):
@@ -123,7 +136,6 @@ class Sample(models.Model):
 
     dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="samples")
     key = models.TextField(help_text="Path under the root, as text")
-    url = models.TextField(help_text="What the worker opens; never sent to a client")
     label = models.ForeignKey(Label, models.PROTECT, related_name="+")
     original_label = models.ForeignKey(Label, models.PROTECT, related_name="+")
     split = models.CharField(max_length=5, choices=Split, blank=True)
@@ -157,6 +169,39 @@ class Sample(models.Model):
     def __str__(self) -> str:
         return self.key
 
+    @property
+    def url(self) -> str:
+        """Return what a worker opens; never for a client. Reads `self.dataset`."""
+        return url_for(self.dataset.root, self.key)
+
+
+class RegistrationQuerySet(models.QuerySet["Registration"]):
+    """Vocabulary for registrations."""
+
+    def of_row(self) -> RegistrationQuerySet:
+        """Keep those of the data set of the outer query."""
+        return self.filter(dataset=OuterRef("pk"))
+
+    def visible_to(self, user: User) -> RegistrationQuerySet:
+        """Keep the registrations of data sets that the person may see."""
+        return self.filter(dataset__in=Dataset.objects.visible_to(user))
+
+    def for_dataset(self, dataset: Dataset) -> RegistrationQuerySet:
+        """Keep the registrations of one data set."""
+        return self.filter(dataset=dataset)
+
+    def done(self) -> RegistrationQuerySet:
+        """Keep those that brought the data set up to date."""
+        return self.filter(state=Registration.State.DONE)
+
+    def newest_first(self) -> RegistrationQuerySet:
+        """Order by age, the latest first."""
+        return self.order_by("-id")
+
+    def newest_per_dataset(self) -> RegistrationQuerySet:
+        """Keep the latest of each data set."""
+        return self.order_by("dataset", "-id").distinct("dataset")
+
 
 class Registration(models.Model):
     """One reading of a data set's source, and what it changed."""
@@ -185,6 +230,8 @@ class Registration(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     ACTIVE = (State.QUEUED, State.RUNNING)
+
+    objects = RegistrationQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -54,6 +55,17 @@ class FindingQuerySet(models.QuerySet["Finding"]):
             )
         )
 
+    def of_model(self, model: RegisteredModel) -> FindingQuerySet:
+        """Keep the findings of one registered model."""
+        return self.filter(registered_model=model)
+
+    def of_pairs(self, pairs: Collection[tuple[int, int]]) -> FindingQuerySet:
+        """Keep the labels of these (true, predicted) ids: a superset of the pairs."""
+        return self.filter(
+            true_label__in={true for true, _ in pairs},
+            predicted_label__in={predicted for _, predicted in pairs},
+        )
+
     def of_confusion(self, true_label: int, predicted_label: int) -> FindingQuerySet:
         """Keep one confusion, by label ids."""
         return self.filter(true_label=true_label, predicted_label=predicted_label)
@@ -78,10 +90,42 @@ class FindingQuerySet(models.QuerySet["Finding"]):
             )
         )
 
+    def held_by(self, user: User) -> FindingQuerySet:
+        """Keep what this reviewer holds now."""
+        return self.filter(claim__reviewer=user, claim__expires_at__gt=timezone.now())
+
+    def held_by_others(self, user: User) -> FindingQuerySet:
+        """Keep what other reviewers hold now."""
+        return self.filter(claim__expires_at__gt=timezone.now()).exclude(
+            claim__reviewer=user
+        )
+
+    def skipped_by(self, user: User) -> FindingQuerySet:
+        """Keep what this reviewer put off."""
+        return self.filter(
+            Exists(Skip.objects.filter(finding=OuterRef("pk"), reviewer=user))
+        )
+
     def not_skipped_by(self, user: User) -> FindingQuerySet:
         """Leave out what this reviewer put off."""
         return self.exclude(
             Exists(Skip.objects.filter(finding=OuterRef("pk"), reviewer=user))
+        )
+
+    def just(self, finding: Finding) -> FindingQuerySet:
+        """Keep one finding."""
+        return self.filter(pk=finding.pk)
+
+    def count_up_to(self, limit: int) -> int:
+        """Count, but stop at `limit`: a million rows would cost more than the page."""
+        return self.order_by()[:limit].count()
+
+    def counts_by_holder(self) -> models.QuerySet[Finding, dict[str, object]]:
+        """Return rows claim__reviewer__username, n; by name."""
+        return (
+            self.values("claim__reviewer__username")
+            .annotate(n=Count("id"))
+            .order_by("claim__reviewer__username")
         )
 
     def counts_by_confusion(self) -> models.QuerySet[Finding, dict[str, object]]:
@@ -90,6 +134,29 @@ class FindingQuerySet(models.QuerySet["Finding"]):
             self.values("true_label", "predicted_label")
             .annotate(n=Count("id"))
             .order_by("-n", "true_label", "predicted_label")
+        )
+
+    def splits_by_confusion(
+        self,
+    ) -> models.QuerySet[Finding, tuple[int, int, int, str]]:
+        """Return distinct (model id, true id, predicted id, split of the sample)."""
+        return (
+            self.order_by()
+            .values_list(
+                "registered_model_id",
+                "true_label_id",
+                "predicted_label_id",
+                "sample__split",
+            )
+            .distinct()
+        )
+
+    def counts_by_state(self) -> models.QuerySet[Finding, dict[str, object]]:
+        """Return rows review_state, presence, n."""
+        return (
+            self.order_by("review_state", "presence")
+            .values("review_state", "presence")
+            .annotate(n=Count("id"))
         )
 
 

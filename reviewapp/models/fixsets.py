@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, F, Func, Q
 
 from mining.fixset import FixRow
 from reviewapp.models.datasets import Dataset, Sample
@@ -23,6 +23,14 @@ class FixSetQuerySet(models.QuerySet["FixSet"]):
     def visible_to(self, user: User) -> FixSetQuerySet:
         """Keep the fix sets of data sets that the person may see."""
         return self.filter(dataset__in=Dataset.objects.visible_to(user))
+
+    def for_dataset(self, dataset: Dataset) -> FixSetQuerySet:
+        """Keep the fix sets of one data set."""
+        return self.filter(dataset=dataset)
+
+    def with_names(self) -> FixSetQuerySet:
+        """Load who made it in the same query."""
+        return self.select_related("created_by")
 
     def newest_first(self) -> FixSetQuerySet:
         """Order by age, the latest first."""
@@ -71,6 +79,21 @@ class FixSet(models.Model):
         return self.frozen_at is not None
 
 
+class FixItemQuerySet(models.QuerySet["FixItem"]):
+    """Vocabulary for the items of fix sets."""
+
+    def count_by(self, field: str) -> dict[str, int]:
+        """Return value of a field -> number of items, most frequent first."""
+        rows = self.values_list(field).annotate(n=Count("id")).order_by("-n", field)
+        return dict(rows)
+
+    def count_by_cause(self) -> dict[str, int]:
+        """Return cause -> number of items that name it, most frequent first."""
+        return self.annotate(cause=Func(F("causes"), function="unnest")).count_by(
+            "cause"
+        )
+
+
 class FixItem(models.Model):
     """One finding as it was when the set was frozen."""
 
@@ -91,6 +114,8 @@ class FixItem(models.Model):
     reviewer = models.CharField(max_length=150)
     reviewed_at = models.DateTimeField()
     note = models.TextField(blank=True)
+
+    objects = FixItemQuerySet.as_manager()
 
     class Meta:
         ordering = ["fix_set", "sample_key", "predicted"]

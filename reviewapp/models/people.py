@@ -36,6 +36,16 @@ class Role(models.TextChoices):
         """Whether this role may do what `other` may."""
         return self.level >= other.level
 
+    @property
+    def leads(self) -> bool:
+        """Whether this role may start scans and register model versions."""
+        return self.includes(Role.LEAD)
+
+    @property
+    def administers(self) -> bool:
+        """Whether this role may change members, sources and fix sets."""
+        return self.includes(Role.ADMIN)
+
 
 class Membership(models.Model):
     """One person's role on one data set."""

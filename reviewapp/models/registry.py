@@ -20,6 +20,13 @@ class RegisteredModelQuerySet(models.QuerySet["RegisteredModel"]):
         """Keep the models of data sets that the person may see."""
         return self.filter(dataset__in=Dataset.objects.visible_to(user))
 
+    def with_versions(self) -> RegisteredModelQuerySet:
+        """Annotate `version_count` and `latest_number`."""
+        return self.annotate(
+            version_count=models.Count("versions"),
+            latest_number=models.Max("versions__number"),
+        )
+
 
 class RegisteredModel(models.Model):
     """A named model; it belongs to the data set whose classes it predicts."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from reviewapp.models.datasets import Dataset, Label
+from reviewapp.models.datasets import Dataset, Label, Sample
 from reviewapp.models.findings import Finding
 
 if TYPE_CHECKING:
@@ -81,6 +82,28 @@ class ReviewQuerySet(models.QuerySet["Review"]):
     def by(self, user: User) -> ReviewQuerySet:
         """Keep one person's reviews."""
         return self.filter(reviewer=user)
+
+    def of(self, findings: QuerySet[Finding]) -> ReviewQuerySet:
+        """Keep the reviews of these findings."""
+        return self.filter(finding__in=findings)
+
+    def of_sample(self, sample: Sample) -> ReviewQuerySet:
+        """Keep the reviews of one image, whatever it was mistaken for."""
+        return self.filter(finding__sample=sample)
+
+    def since(self, moment: datetime) -> ReviewQuerySet:
+        """Keep what was given at this moment or later."""
+        return self.filter(created_at__gte=moment)
+
+    def with_names(self) -> ReviewQuerySet:
+        """Load what a list shows in the same query."""
+        return self.select_related(
+            "finding__true_label",
+            "finding__predicted_label",
+            "new_label",
+            "reviewer",
+            "undo__by",
+        )
 
     def newest_first(self) -> ReviewQuerySet:
         """Order by time, the latest first."""

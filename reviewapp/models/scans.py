@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,21 @@ class ScanQuerySet(models.QuerySet["Scan"]):
         """Keep those that ended with counts that can be trusted."""
         return self.filter(state=Scan.State.DONE)
 
+    def of_model(self, model: RegisteredModel) -> ScanQuerySet:
+        """Keep the scans of one registered model."""
+        return self.filter(model_version__registered_model=model)
+
     def newest_first(self) -> ScanQuerySet:
         """Order by age, the latest first."""
         return self.order_by("-id")
+
+    def counted(self) -> ScanQuerySet:
+        """Leave out older versions that were scanned again for the record."""
+        return self.filter(for_record=False)
+
+    def newest_per_dataset(self) -> ScanQuerySet:
+        """Keep the latest of each data set."""
+        return self.order_by("dataset", "-id").distinct("dataset")
 
     def with_names(self) -> ScanQuerySet:
         """Load the data set, model and requester in the same query."""
@@ -179,6 +192,11 @@ class ShardQuerySet(models.QuerySet["Shard"]):
             state=Shard.State.RUNNING, heartbeat_at__lt=timezone.now() - lease
         )
 
+    def counts_by_state(self) -> dict[str, int]:
+        """Return state -> number of shards, for the states there are."""
+        rows = self.order_by().values_list("state").annotate(n=Count("id"))
+        return dict(rows)
+
 
 class Shard(models.Model):
     """A run of consecutive samples: what a worker claims, repeats and finishes."""
@@ -256,6 +274,30 @@ class UnreadableSample(models.Model):
         return f"{self.sample}: {self.reason}"
 
 
+class ConfusionCountQuerySet(models.QuerySet["ConfusionCount"]):
+    """Vocabulary for the counts of finished scans."""
+
+    def errors(self) -> ConfusionCountQuerySet:
+        """Leave out the diagonal."""
+        return self.exclude(true_label=F("predicted_label"))
+
+    def of_pairs(self, pairs: Collection[tuple[int, int]]) -> ConfusionCountQuerySet:
+        """Keep the labels of these (true, predicted) ids: a superset of the pairs."""
+        return self.filter(
+            true_label__in={true for true, _ in pairs},
+            predicted_label__in={predicted for _, predicted in pairs},
+        )
+
+    def with_names(self) -> ConfusionCountQuerySet:
+        """Load both labels in the same query."""
+        return self.select_related("true_label", "predicted_label")
+
+    def support(self) -> dict[int, int]:
+        """Return true label id -> samples with a prediction, right ones included."""
+        rows = self.order_by().values_list("true_label").annotate(n=Sum("count"))
+        return dict(rows)
+
+
 class ConfusionCount(models.Model):
     """How often a finished scan saw (true, predicted); the diagonal included."""
 
@@ -263,6 +305,8 @@ class ConfusionCount(models.Model):
     true_label = models.ForeignKey(Label, models.CASCADE, related_name="+")
     predicted_label = models.ForeignKey(Label, models.CASCADE, related_name="+")
     count = models.PositiveIntegerField()
+
+    objects = ConfusionCountQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -308,3 +352,12 @@ class Schedule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.registered_model} on {self.dataset} at {self.cron}"
+
+    def next_run(self) -> datetime | None:
+        """Return when the next scan starts; None while it is switched off."""
+        task = self.periodic_task
+        if not self.enabled or task is None or not task.enabled:
+            return None
+        now = timezone.now()
+        remaining: timedelta = task.crontab.schedule.remaining_estimate(now)
+        return now + remaining
