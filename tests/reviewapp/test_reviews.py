@@ -1,0 +1,259 @@
+"""Verdicts: one per version, undone exactly, never two people on one finding."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from reviewapp.actions.reviews import (
+    claim,
+    decide,
+    forget_skips,
+    last_review,
+    release,
+    skip,
+    undo,
+)
+from reviewapp.exceptions import FindingChanged, FindingHeld, NotAllowed, Refused
+from reviewapp.models import Claim, Confusion, Event, Finding, Review, User, Verdict
+from tests import factories
+
+CONFIRM, RELABEL, DISMISS = Verdict.CONFIRM, Verdict.RELABEL, Verdict.DISMISS
+
+
+def waiting(world):
+    return Finding.objects.for_dataset(world.dataset).waiting()
+
+
+def test_it_hands_out_the_hardest_first(world, rita):
+    assert [f.priority for f in claim(queue=waiting(world), by=rita, limit=2)] == [
+        0.99,
+        0.989,
+    ]
+
+
+def test_two_reviewers_get_different_findings(world, rita, lena):
+    first = claim(queue=waiting(world), by=rita, limit=2)
+    second = claim(queue=waiting(world), by=lena, limit=2)
+    assert len(first) == 2
+    assert len(second) == 1
+    assert not set(first) & set(second)
+
+
+def test_asking_again_gives_what_one_holds_already(world, rita):
+    assert claim(queue=waiting(world), by=rita, limit=2) == claim(
+        queue=waiting(world), by=rita, limit=2
+    )
+
+
+def test_an_expired_claim_is_taken_over(world, rita, lena):
+    claim(queue=waiting(world), by=rita, limit=3)
+    assert claim(queue=waiting(world), by=lena, limit=3) == []
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert len(claim(queue=waiting(world), by=lena, limit=3)) == 3
+
+
+def test_releasing_gives_everything_back(world, rita, lena):
+    claim(queue=waiting(world), by=rita, limit=3)
+    assert release(dataset=world.dataset, by=rita) == 3
+    assert len(claim(queue=waiting(world), by=lena, limit=3)) == 3
+
+
+def test_a_skipped_finding_comes_back_when_asked(world, rita):
+    (first,) = claim(queue=waiting(world), by=rita, limit=1)
+    skip(finding=first, by=rita)
+    assert first not in claim(queue=waiting(world), by=rita, limit=3)
+    assert forget_skips(queue=waiting(world), by=rita) == 1
+    assert first in claim(queue=waiting(world), by=rita, limit=3)
+
+
+def test_a_skip_is_for_oneself_only(world, rita, lena):
+    skip(finding=world.findings[0], by=rita)
+    assert world.findings[0] in claim(queue=waiting(world), by=lena, limit=3)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"), [(CONFIRM, "confirmed"), (DISMISS, "dismissed")]
+)
+def test_a_verdict_leaves_the_queue(world, rita, verdict, state):
+    finding = world.findings[0]
+    review = decide(
+        finding=finding, by=rita, verdict=verdict, version=0, causes=["pose", "blur"]
+    )
+    finding.refresh_from_db()
+    assert (finding.review_state, finding.version) == (state, 1)
+    assert finding not in waiting(world)
+    assert (review.causes, review.state_before) == (["pose", "blur"], "open")
+
+
+def test_a_relabel_corrects_the_sample_and_keeps_the_original(world, rita):
+    finding, fox = world.findings[0], world.labels[2]
+    decide(finding=finding, by=rita, verdict=RELABEL, new_label=fox, version=0)
+    finding.sample.refresh_from_db()
+    assert finding.sample.label == fox
+    assert finding.sample.original_label == world.labels[0]
+
+
+def test_a_relabel_takes_the_samples_other_findings_out(world, rita):
+    other = factories.FindingFactory(
+        sample=world.findings[0].sample,
+        predicted_label=world.labels[2],
+        registered_model=factories.RegisteredModelFactory(dataset=world.dataset),
+    )
+    review = decide(
+        finding=world.findings[0],
+        by=rita,
+        verdict=RELABEL,
+        new_label=world.labels[1],
+        version=0,
+    )
+    other.refresh_from_db()
+    assert other.presence == "superseded"
+    with pytest.raises(FindingChanged):
+        decide(finding=other, by=rita, verdict=CONFIRM, version=0)
+    undo(review=review, by=rita)
+    world.findings[0].sample.refresh_from_db()
+    assert world.findings[0].sample.label == world.labels[0]
+
+
+def test_a_verdict_on_a_changed_finding_is_refused_with_what_changed(world, rita, lena):
+    finding = world.findings[0]
+    decide(finding=finding, by=lena, verdict=DISMISS, version=0)
+    with pytest.raises(FindingChanged, match="lena gave the verdict dismiss") as caught:
+        decide(finding=finding, by=rita, verdict=CONFIRM, version=0)
+    assert "not recorded" in str(caught.value)
+    assert Review.objects.count() == 1
+
+
+def test_a_verdict_on_a_relabelled_sample_is_refused(world, rita):
+    finding = world.findings[0]
+    finding.sample.label = world.labels[2]
+    finding.sample.save(update_fields=["label"])
+    with pytest.raises(FindingChanged, match="is fox now, no longer cat"):
+        decide(finding=finding, by=rita, verdict=CONFIRM, version=0)
+
+
+def test_a_finding_that_another_holds_is_refused(world, rita, lena):
+    claim(queue=waiting(world), by=lena, limit=1)
+    with pytest.raises(FindingHeld, match="lena is looking"):
+        decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
+
+
+def test_a_double_click_is_one_verdict(world, rita):
+    decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
+    with pytest.raises(FindingChanged):
+        decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
+    assert Review.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"verdict": RELABEL}, "Choose the label"),
+        ({"verdict": CONFIRM, "new_label": 1}, "Only the verdict relabel"),
+        ({"verdict": RELABEL, "new_label": 0}, "is cat already"),
+        ({"verdict": CONFIRM, "causes": ["boredom"]}, "Unknown cause: boredom"),
+    ],
+)
+def test_an_incomplete_verdict_is_refused(world, rita, options, message):
+    if "new_label" in options:
+        options = {**options, "new_label": world.labels[options["new_label"]]}
+    with pytest.raises(Refused, match=message):
+        decide(finding=world.findings[0], by=rita, version=0, **options)
+    assert not Review.objects.exists()
+
+
+def test_a_relabel_to_another_data_sets_class_is_refused(world, rita):
+    with pytest.raises(Refused, match="not a class of this data set"):
+        decide(
+            finding=world.findings[0],
+            by=rita,
+            verdict=RELABEL,
+            new_label=factories.LabelFactory(),
+            version=0,
+        )
+
+
+@pytest.mark.parametrize("verdict", [CONFIRM, RELABEL, DISMISS])
+def test_undo_restores_everything(world, rita, verdict):
+    finding = world.findings[0]
+    before = Finding.objects.filter(pk=finding.pk).values().get()
+    label = world.labels[2] if verdict is RELABEL else None
+    review = decide(
+        finding=finding, by=rita, verdict=verdict, new_label=label, version=0
+    )
+    assert last_review(dataset=world.dataset, by=rita) == review
+    undo(review=review, by=rita)
+    after = Finding.objects.filter(pk=finding.pk).values().get()
+    assert after.pop("version") == before.pop("version") + 2
+    assert after == before
+    finding.sample.refresh_from_db()
+    assert finding.sample.label == world.labels[0]
+    assert last_review(dataset=world.dataset, by=rita) is None
+    assert Event.objects.get(action="verdict undone").actor == rita
+
+
+def test_undo_is_once_and_for_oneself(world, rita, lena):
+    review = decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
+    with pytest.raises(NotAllowed):
+        undo(review=review, by=lena)
+    undo(review=review, by=rita)
+    with pytest.raises(Refused, match="undone already"):
+        undo(review=review, by=rita)
+
+
+def test_the_ledger_follows_reviews(world, rita):
+    line = Confusion.objects.get()
+    review = decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
+    line.refresh_from_db()
+    assert line.state == "in_review"
+    undo(review=review, by=rita)
+    line.refresh_from_db()
+    assert line.state == "open"
+    assert [e.new_state for e in line.events.order_by("id")] == ["in_review", "open"]
+
+
+def test_the_database_keeps_one_verdict_per_version(world, rita, lena):
+    review = decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
+    copy = Review(
+        finding=review.finding,
+        finding_version=0,
+        reviewer=lena,
+        verdict=CONFIRM,
+        label_before=review.label_before,
+        state_before="open",
+    )
+    with pytest.raises(IntegrityError), transaction.atomic():
+        copy.save()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_reviewers_at_the_same_time_never_share_a_finding(world):
+    world.add_findings(57)
+    reviewers = [factories.UserFactory() for _ in range(4)]
+
+    def work(reviewer: User) -> list[int]:
+        done = []
+        try:
+            while findings := claim(queue=waiting(world), by=reviewer, limit=3):
+                for finding in findings:
+                    decide(
+                        finding=finding,
+                        by=reviewer,
+                        verdict=CONFIRM,
+                        version=finding.version,
+                    )
+                    done.append(finding.pk)
+        finally:
+            connection.close()
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        shares = list(pool.map(work, reviewers))
+    everything = [pk for share in shares for pk in share]
+    assert len(everything) == len(set(everything)) == 60
+    assert Review.objects.count() == 60
