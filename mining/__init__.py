@@ -1,0 +1,1 @@
+"""Find, explain and fix the errors of a vision model: plain Python, no web framework."""

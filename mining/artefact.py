@@ -1,0 +1,232 @@
+"""The Parquet artefact of a scan: one row per sample, right, wrong or unreadable."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mining.exceptions import ArtefactError, ScanCountMismatch
+from mining.types import Outcome
+
+File: TypeAlias = str | Path | BinaryIO
+
+OUTCOME_SCHEMA: Final = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("true", pa.int32(), nullable=False),
+        pa.field("predicted", pa.int32()),
+        pa.field("confidence", pa.float32(), nullable=False),
+        pa.field("p_true", pa.float32(), nullable=False),
+        pa.field("margin", pa.float32(), nullable=False),
+        pa.field("loss", pa.float32(), nullable=False),
+        pa.field("top_classes", pa.list_(pa.int32()), nullable=False),
+        pa.field("top_probs", pa.list_(pa.float32()), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+    ]
+)
+_ROW_GROUP: Final = 10_000
+_CLASSES_KEY: Final = b"hardmine.classes"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_outcomes(
+    path_or_file: File, outcomes: Iterable[Outcome], *, classes: Sequence[str] = ()
+) -> int:
+    """Write outcomes and return how many there were.
+
+    A path appears whole or not at all. The same outcomes give the same bytes, however they
+    come. Numbers are kept as 32-bit floats.
+
+    Args:
+        path_or_file: A local path, or a file open for writing bytes.
+        outcomes: In any order; taken in constant memory.
+        classes: Class names in index order, kept in the file's metadata.
+
+    Raises:
+        ArtefactError: The disk is full or cannot be written to.
+    """
+    rows = iter(outcomes)
+    tables = iter(lambda: _table(rows, _ROW_GROUP), None)
+    with _writing(path_or_file) as file:
+        return _write_tables(file, tables, tuple(classes))
+
+
+def merge_outcomes(inputs: Sequence[File], output: File, expected_rows: int) -> int:
+    """Join the artefacts of a scan's shards, in the order given, in constant memory.
+
+    The result has the bytes that `write_outcomes` gives for all rows at once.
+
+    Args:
+        inputs: Paths, or files open for reading; all with the same classes.
+        output: As in `write_outcomes`.
+        expected_rows: How many samples the scan has.
+
+    Raises:
+        ScanCountMismatch: There are more or fewer rows; nothing is written.
+        ArtefactError: A file is damaged or of another scan, or the disk is full.
+    """
+    found = 0
+    names: set[tuple[str, ...]] = set()
+    for source in inputs:
+        with _reading(source) as parquet:
+            found += parquet.metadata.num_rows
+            names.add(_classes_of(parquet))
+    if found != expected_rows:
+        raise ScanCountMismatch(expected=expected_rows, found=found)
+    if len(names) > 1:
+        raise ArtefactError(
+            "The shards were scanned with different classes. Nothing was merged; run the"
+            " scan again."
+        )
+    batches = chain.from_iterable(_batches(source) for source in inputs)
+    with _writing(output) as file:
+        return _write_tables(file, _regroup(batches), next(iter(names), ()))
+
+
+def read_outcomes(path: File, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read columns (all when None) of an artefact into memory.
+
+    Raises:
+        ArtefactError: The file is missing, damaged or lacks a column.
+    """
+    with _reading(path) as parquet:
+        lacking = [
+            name for name in columns or () if name not in parquet.schema_arrow.names
+        ]
+        if lacking:
+            raise ArtefactError(f"{_name(path)} has no column {', '.join(lacking)}.")
+        return parquet.read(columns=None if columns is None else list(columns))
+
+
+def iter_outcomes(path: File) -> Iterator[Outcome]:
+    """Yield the outcomes of an artefact one by one, in constant memory.
+
+    Raises:
+        ArtefactError: The file is missing or damaged.
+    """
+    for table in _batches(path):
+        for row in table.to_pylist():
+            row["top_classes"] = tuple(row["top_classes"])
+            row["top_probs"] = tuple(row["top_probs"])
+            yield Outcome(**row)
+
+
+def read_classes(path: File) -> tuple[str, ...]:
+    """Return the class names in an artefact's metadata, in index order.
+
+    Raises:
+        ArtefactError: The file is missing or damaged.
+    """
+    with _reading(path) as parquet:
+        return _classes_of(parquet)
+
+
+def _table(rows: Iterator[Outcome], size: int) -> pa.Table | None:
+    """Take up to `size` outcomes; None when there are no more."""
+    columns: dict[str, list[object]] = {name: [] for name in OUTCOME_SCHEMA.names}
+    taken = 0
+    for outcome in rows:
+        for name, values in columns.items():
+            values.append(getattr(outcome, name))
+        taken += 1
+        if taken == size:
+            break
+    return pa.table(columns, schema=OUTCOME_SCHEMA) if taken else None
+
+
+def _regroup(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables of exactly `_ROW_GROUP` rows, the last one of what is left."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        held.append(table)
+        rows += len(table)
+        if rows >= _ROW_GROUP:
+            joined = pa.concat_tables(held)
+            whole = rows - rows % _ROW_GROUP
+            for start in range(0, whole, _ROW_GROUP):
+                yield joined.slice(start, _ROW_GROUP).combine_chunks()
+            held, rows = [joined.slice(whole)], rows - whole
+    if rows:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _write_tables(
+    file: BinaryIO, tables: Iterable[pa.Table], classes: tuple[str, ...]
+) -> int:
+    metadata = {_CLASSES_KEY: json.dumps(classes, ensure_ascii=False).encode()}
+    schema = OUTCOME_SCHEMA.with_metadata(metadata)
+    rows = 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.cast(schema), row_group_size=_ROW_GROUP)
+            rows += len(table)
+    return rows
+
+
+@contextmanager
+def _writing(target: File) -> Iterator[BinaryIO]:
+    """Open the target; a path is written beside its place and renamed when it is whole."""
+    try:
+        if isinstance(target, str | Path):
+            path = Path(target)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+            try:
+                with temporary.open("wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        else:
+            yield target
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            reason = "the disk is full"
+        raise ArtefactError(
+            f"{_name(target)} could not be written: {reason}. The unfinished file was"
+            " removed and everything that was there before is kept. Make room or give"
+            " access, then run the scan again."
+        ) from error
+
+
+@contextmanager
+def _reading(source: File) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(source) as parquet:
+            yield parquet
+    except (OSError, pa.ArrowException) as error:
+        raise ArtefactError(
+            f"{_name(source)} cannot be read: {error}. Run the scan again."
+        ) from error
+
+
+def _batches(source: File) -> Iterator[pa.Table]:
+    with _reading(source) as parquet:
+        for batch in parquet.iter_batches(batch_size=_ROW_GROUP):
+            table = pa.Table.from_batches([batch])
+            yield table.select(OUTCOME_SCHEMA.names).replace_schema_metadata(None)
+
+
+def _classes_of(parquet: pq.ParquetFile) -> tuple[str, ...]:
+    metadata = parquet.schema_arrow.metadata or {}
+    return tuple(json.loads(metadata.get(_CLASSES_KEY, b"[]")))
+
+
+def _name(target: File) -> str:
+    if isinstance(target, str | Path):
+        return str(target)
+    return str(getattr(target, "name", "The artefact"))

@@ -1,0 +1,167 @@
+"""Decode images that nobody has checked: what is wrong with one is said, never guessed."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mining.exceptions import UnreadableImage
+from mining.types import ImageMode
+
+MAX_PIXELS: Final = 200_000_000
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+
+# Pillow refuses more than twice this number while it reads the header.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+
+_MAGIC: Final = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"RIFF",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"GIF8",
+)
+_ORIENTATION: Final = 0x0112
+_TRANSPOSE: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# All that Pillow's readers have been seen to raise on damaged bytes.
+_DECODE_ERRORS: Final = (
+    OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, ArithmeticError,
+    AttributeError, RuntimeError, MemoryError, struct.error,
+)  # fmt: skip
+
+
+class _Quiet:
+    """Silences Pillow's warnings while any thread decodes.
+
+    `warnings.catch_warnings` alone is not safe with threads in Python 3.11: it puts back the
+    filters that another thread has replaced. Here the first thread in and the last one out
+    do that.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._saved: warnings.catch_warnings[None] | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._depth == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\b")
+            self._depth += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0 and self._saved is not None:
+                    self._saved.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
+def decode_image(
+    data: bytes, *, mode: ImageMode = "RGB", max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Decode the bytes of a PNG, JPEG, WebP, BMP, TIFF or GIF file, whatever its name.
+
+    The first frame of an animation is taken, the EXIF orientation applied, 16-bit grey
+    scaled (not clipped) to 8 bits, and transparency laid on white.
+
+    Args:
+        data: The whole file.
+        mode: "RGB" or "L", the mode of the image returned.
+        max_pixels: Width times height that is still decoded, up to `MAX_PIXELS`.
+
+    Raises:
+        UnreadableImage: The bytes cannot be decoded; the message is the reason.
+
+    >>> buffer = BytesIO()
+    >>> Image.new("CMYK", (4, 3)).save(buffer, "TIFF")
+    >>> decode_image(buffer.getvalue()).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if not data:
+        raise UnreadableImage("the file is empty (0 bytes)")
+    with _quiet():
+        try:
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                _check_size(image, max_pixels)
+                image.load()
+                turn = _TRANSPOSE.get(_orientation(image))
+                flat = _flatten(image, mode)
+        except Image.DecompressionBombError as error:
+            raise UnreadableImage(
+                f"the image has more than {MAX_PIXELS:,} pixels and was not decoded"
+            ) from error
+        except _DECODE_ERRORS as error:
+            raise UnreadableImage(_reason(data, error)) from error
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnreadableImage(
+            f"the image has {width:,} x {height:,} pixels, more than"
+            f" {max_pixels:,}, and was not decoded"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) where the EXIF block is damaged."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _DECODE_ERRORS:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _flatten(image: Image.Image, mode: ImageMode) -> Image.Image:
+    """Return the image in `mode`, opaque, with 8 bits per channel."""
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.mode in {"I", "F"}:
+        raise UnreadableImage(
+            "32-bit pixels have no agreed range; save the image with 8 or 16 bits"
+        )
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        image = Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert(mode)
+
+
+def _reason(data: bytes, error: BaseException) -> str:
+    """Say in a person's words why Pillow gave up."""
+    text = str(error)
+    unknown = isinstance(error, UnidentifiedImageError)
+    known_start = data.startswith(_MAGIC)
+    if unknown and not known_start:
+        return f"not an image in a format that can be read ({', '.join(FORMATS)})"
+    ended = "truncated" in text.lower() or isinstance(error, EOFError | struct.error)
+    if ended or (unknown and known_start):
+        return f"the image is truncated or damaged; the file ends after {len(data):,} bytes"
+    return f"the image is damaged ({text or type(error).__name__})"

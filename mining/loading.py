@@ -1,0 +1,108 @@
+"""Turn bytes into model input, decoding ahead of the model in threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Final, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mining.exceptions import UnreadableImage
+from mining.images import MAX_PIXELS, decode_image
+from mining.types import Preprocessing
+
+__all__ = ["decode_image", "load_ahead", "preprocess"]
+
+_FILTERS: Final = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
+    """Resize the shorter side and crop the centre, as torchvision does on a Pillow image.
+
+    Normalising is left to the device: bytes are a quarter of the floats to move.
+
+    Args:
+        image: In the mode that `preprocessing` names.
+        preprocessing: Sizes and filter; an image smaller than the crop is padded with black.
+
+    Returns:
+        uint8 (C, H, W) with (H, W) the crop.
+
+    Raises:
+        UnreadableImage: The image is so thin that its long side would not fit in memory.
+
+    >>> spec = Preprocessing(resize=8, crop=(8, 8), mean=(0.0,), std=(1.0,), mode="L")
+    >>> preprocess(Image.new("L", (20, 10)), spec).shape
+    torch.Size([1, 8, 8])
+    """
+    if preprocessing.resize is not None:
+        image = _resize(image, preprocessing)
+    height, width = preprocessing.crop
+    left, top = _offset(image.width, width), _offset(image.height, height)
+    if (left, top, width, height) != (0, 0, *image.size):
+        image = image.crop((left, top, left + width, top + height))
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return torch.from_numpy(pixels[None].copy())
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    short = preprocessing.resize or 0
+    width, height = image.size
+    if width <= height:
+        size = (short, int(short * height / width))
+    else:
+        size = (int(short * width / height), short)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UnreadableImage(
+            f"the image is too thin to resize ({width:,} x {height:,} pixels)"
+        )
+    return image.resize(size, _FILTERS[preprocessing.interpolation])
+
+
+def _offset(have: int, want: int) -> int:
+    """Return where the crop begins; below 0 where the image is padded."""
+    return -((want - have) // 2) if want > have else round((have - want) / 2)
+
+
+def load_ahead(
+    items: Iterable[T], load: Callable[[T], R], *, threads: int, ahead: int
+) -> Iterator[R]:
+    """Yield `load(item)` for every item in order, working up to `ahead` items in advance.
+
+    Closing the generator stops the work that has not begun.
+
+    Args:
+        items: Read lazily, `ahead` items at most before their results are taken.
+        load: Called in threads; what it raises comes out here.
+        threads: Number of threads, at least 1.
+        ahead: Bound of the queue, at least 1.
+
+    >>> list(load_ahead(range(4), lambda n: n * n, threads=2, ahead=2))
+    [0, 1, 4, 9]
+    """
+    iterator = iter(items)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        queue: deque[Future[R]] = deque(
+            pool.submit(load, item) for item in islice(iterator, ahead)
+        )
+        while queue:
+            result = queue.popleft().result()
+            queue.extend(pool.submit(load, item) for item in islice(iterator, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,42 @@
+"""Make the small pictures of the review pages."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Final
+
+from PIL import Image
+
+from mining.images import decode_image
+
+SMALL_SIDE: Final = 96
+_QUALITY: Final = 80
+
+
+def make_thumbnail(data: bytes, *, longest_side: int) -> bytes:
+    """Return a WebP of an image whose longest side is at most `longest_side` pixels.
+
+    Images of up to 96 pixels are enlarged by a whole factor, up to a quarter of
+    `longest_side`, with hard pixel edges: 28 x 28 pixels would not be seen otherwise. Others
+    are never enlarged. The same bytes give the same thumbnail.
+
+    Args:
+        data: The whole file of the original.
+        longest_side: In pixels, above 0.
+
+    Raises:
+        UnreadableImage: The original cannot be decoded.
+    """
+    if longest_side < 1:
+        raise ValueError(f"longest_side must be above 0, not {longest_side}")
+    image = decode_image(data)
+    longest = max(image.size)
+    factor = longest_side // 4 // longest
+    if longest <= SMALL_SIDE and factor > 1:
+        size = (image.width * factor, image.height * factor)
+        image = image.resize(size, Image.Resampling.NEAREST)
+    elif longest > longest_side:
+        image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    image.save(buffer, "WEBP", quality=_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,358 @@
+"""The value types of mining: what goes into a scan and what comes out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, cast, get_args
+
+Split = Literal["", "train", "val", "test"]
+ModelFormat = Literal["safetensors", "state_dict", "onnx", "torch_export"]
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+ImageMode = Literal["RGB", "L"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+MAX_SIDE: Final = 4096
+
+
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> str:
+    """Return `value` when it is one of `allowed`, else raise ValueError naming the field."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return cast("str", value)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    """Return `value` when it is a whole number in [low, high], else raise ValueError."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not low <= value <= high
+    ):
+        raise ValueError(
+            f"{name} must be a whole number from {low} to {high}, not {value!r}"
+        )
+    return value
+
+
+def _numbers(name: str, value: object) -> tuple[float, ...]:
+    """Return `value` as a tuple of finite floats, else raise ValueError."""
+    items = value if isinstance(value, list | tuple) else (value,)
+    for item in items:
+        if (
+            isinstance(item, bool)
+            or not isinstance(item, int | float)
+            or not math.isfinite(item)
+        ):
+            raise ValueError(f"{name} must be a list of numbers, not {value!r}")
+    return tuple(float(item) for item in items)
+
+
+def _reject_unknown(
+    name: str, data: Mapping[str, object], known: Sequence[str]
+) -> None:
+    """Raise ValueError for a key that the type does not have: a typing error must not pass."""
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ValueError(f"{name} has unknown fields: {', '.join(unknown)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEntry:
+    """One labelled image as its source lists it.
+
+    Attributes:
+        key: Path relative to the root; always text (see `mining.sources.keys`).
+        url: What fsspec opens.
+        label: Class name.
+        split: The part of the data set, or "" when the source does not say.
+        attributes: The manifest's other columns.
+        line: Line (or Parquet row) of the manifest, from 1; None for a folder.
+    """
+
+    key: str
+    url: str
+    label: str
+    split: Split = ""
+    attributes: dict[str, object] = field(default_factory=dict)
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRef:
+    """One sample given to a scan.
+
+    Attributes:
+        id: The caller's identity of the sample; comes back in the outcome.
+        key: Path relative to the data set's root.
+        url: What fsspec opens.
+        label: Class index in the order of the model spec's classes.
+        digest: SHA-256 of the bytes as registered, in hex; "" to accept any bytes.
+    """
+
+    id: int
+    key: str
+    url: str
+    label: int
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How an image becomes a model's input.
+
+    Attributes:
+        resize: Length of the shorter side in pixels after resizing (the aspect is kept), or
+            None to leave the size alone.
+        crop: Height and width in pixels of the centre crop, the model's input size.
+        mean: Per-channel mean on the 0-1 scale.
+        std: Per-channel standard deviation on the 0-1 scale, above 0.
+        interpolation: Filter of the resize; always antialiased except "nearest".
+        mode: "RGB" gives three channels, "L" one.
+    """
+
+    resize: int | None
+    crop: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
+    mode: ImageMode = "RGB"
+
+    def __post_init__(self) -> None:
+        if self.resize is not None:
+            _whole("resize", self.resize, 1, MAX_SIDE)
+        if len(self.crop) != 2:
+            raise ValueError(f"crop must be [height, width], not {self.crop!r}")
+        for side in self.crop:
+            _whole("crop", side, 1, MAX_SIDE)
+        _one_of("interpolation", self.interpolation, get_args(Interpolation))
+        _one_of("mode", self.mode, get_args(ImageMode))
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise ValueError(
+                    f"{name} must have {self.channels} numbers for mode {self.mode},"
+                    f" not {len(values)}"
+                )
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, not {list(self.std)}")
+
+    @property
+    def channels(self) -> int:
+        """Return the number of input channels: 3 for RGB, 1 for L."""
+        return 3 if self.mode == "RGB" else 1
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Preprocessing:
+        """Build from JSON-like data; `crop` may be one number for a square.
+
+        Raises:
+            ValueError: A field is missing, unknown or out of range; the message names it.
+        """
+        _reject_unknown("preprocessing", data, tuple(cls.__slots__))
+        missing = [name for name in ("crop", "mean", "std") if name not in data]
+        if missing:
+            raise ValueError(f"preprocessing lacks: {', '.join(missing)}")
+        crop = data["crop"]
+        sides = tuple(crop) if isinstance(crop, list | tuple) else (crop, crop)
+        return cls(
+            resize=cast("int | None", data.get("resize")),
+            crop=cast("tuple[int, int]", sides),
+            mean=_numbers("mean", data["mean"]),
+            std=_numbers("std", data["std"]),
+            interpolation=cast("Interpolation", data.get("interpolation", "bilinear")),
+            mode=cast("ImageMode", data.get("mode", "RGB")),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-like data that `from_dict` takes back."""
+        return {
+            "resize": self.resize,
+            "crop": list(self.crop),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+            "mode": self.mode,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What has to be known to run a checkpoint file.
+
+    Attributes:
+        format: The kind of file.
+        architecture: `torchvision:<name>` or a name from `mining.architectures`; "" for onnx
+            and torch_export, whose files carry the graph.
+        classes: Class names in the order of the model's outputs; unique, at least 2.
+        preprocessing: How an image becomes the input.
+    """
+
+    format: ModelFormat
+    architecture: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    def __post_init__(self) -> None:
+        _one_of("format", self.format, get_args(ModelFormat))
+        if len(self.classes) < 2:
+            raise ValueError("classes must list at least two names")
+        if not all(self.classes):
+            raise ValueError("classes must be non-empty text")
+        if len(set(self.classes)) != len(self.classes):
+            twice = sorted(
+                {name for name in self.classes if self.classes.count(name) > 1}
+            )
+            raise ValueError(f"classes lists a name twice: {', '.join(twice[:5])}")
+        if self.format in ("safetensors", "state_dict") and not self.architecture:
+            raise ValueError(f"architecture must be given for the format {self.format}")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> ModelSpec:
+        """Build from JSON-like data.
+
+        Raises:
+            ValueError: A field is missing, unknown or wrong; the message names it.
+        """
+        _reject_unknown("the model spec", data, tuple(cls.__slots__))
+        missing = [
+            name for name in ("format", "classes", "preprocessing") if name not in data
+        ]
+        if missing:
+            raise ValueError(f"the model spec lacks: {', '.join(missing)}")
+        classes, preprocessing = data["classes"], data["preprocessing"]
+        if not isinstance(classes, list | tuple) or not all(
+            isinstance(name, str) for name in classes
+        ):
+            raise ValueError(f"classes must be a list of text, not {classes!r}")
+        if not isinstance(preprocessing, Mapping):
+            raise ValueError(f"preprocessing must be an object, not {preprocessing!r}")  # noqa: TRY004
+        return cls(
+            format=cast("ModelFormat", data["format"]),
+            architecture=str(data.get("architecture", "")),
+            classes=tuple(classes),
+            preprocessing=Preprocessing.from_dict(preprocessing),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-like data that `from_dict` takes back."""
+        return {
+            "format": self.format,
+            "architecture": self.architecture,
+            "classes": list(self.classes),
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSettings:
+    """How a scan runs; fixed for the whole scan.
+
+    Attributes:
+        batch_size: Images in one forward pass; halved when memory runs out.
+        near_miss_below: A right prediction with p_true below this is a near miss (0-1).
+        top_k: How many of the most probable classes an outcome keeps.
+        precision: "auto" takes bfloat16 where the hardware is fast with it, else float32.
+            Probabilities are computed in float32 in any case.
+        device: "auto" takes cuda where there is one.
+        shard_size: Samples in one shard.
+    """
+
+    batch_size: int = 32
+    near_miss_below: float = 0.6
+    top_k: int = 5
+    precision: Precision = "auto"
+    device: Device = "auto"
+    shard_size: int = 2000
+
+    def __post_init__(self) -> None:
+        _whole("batch_size", self.batch_size, 1, 4096)
+        _whole("top_k", self.top_k, 1, 100)
+        _whole("shard_size", self.shard_size, 1, 1_000_000)
+        _one_of("precision", self.precision, get_args(Precision))
+        _one_of("device", self.device, get_args(Device))
+        below = _numbers("near_miss_below", self.near_miss_below)[0]
+        if not 0.0 <= below <= 1.0:
+            raise ValueError(f"near_miss_below must be from 0 to 1, not {below}")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> ScanSettings:
+        """Build from JSON-like data; missing fields take their defaults.
+
+        Raises:
+            ValueError: A field is unknown or out of range; the message names it.
+        """
+        _reject_unknown("scan settings", data, tuple(cls.__slots__))
+        return cls(**data)  # type: ignore[arg-type]  # checked in __post_init__
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-like data that `from_dict` takes back."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a scan saw for one sample, right or wrong.
+
+    Attributes:
+        id: Identity of the sample, as given in `SampleRef`.
+        key: Path relative to the data set's root.
+        digest: SHA-256 of the bytes that were read; the registered one when unreadable.
+        true: Index of the true label.
+        predicted: Index of the predicted class; None when the image could not be read.
+        confidence: Probability of the predicted class, 0-1.
+        p_true: Probability of the true label, 0-1; lower is harder.
+        margin: p(top 1) - p(top 2), 0-1; higher is surer.
+        loss: Cross entropy in nats, 0 or more; higher is harder.
+        top_classes: Indices of the most probable classes, most probable first.
+        top_probs: Their probabilities.
+        error: Why the image could not be read; "" when it was.
+    """
+
+    id: int
+    key: str
+    digest: str
+    true: int
+    predicted: int | None
+    confidence: float
+    p_true: float
+    margin: float
+    loss: float
+    top_classes: tuple[int, ...]
+    top_probs: tuple[float, ...]
+    error: str = ""
+
+    @classmethod
+    def unreadable(cls, sample: SampleRef, error: str) -> Outcome:
+        """Return the outcome of a sample whose image could not be read, and why."""
+        nan = math.nan
+        return cls(
+            sample.id,
+            sample.key,
+            sample.digest,
+            sample.label,
+            None,
+            nan,
+            nan,
+            nan,
+            nan,
+            (),
+            (),
+            error,
+        )
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Tell whether the image could not be read."""
+        return self.predicted is None
+
+    @property
+    def is_error(self) -> bool:
+        """Tell whether the model predicted another class; False when unreadable."""
+        return self.predicted is not None and self.predicted != self.true
+
+    def is_near_miss(self, below: float) -> bool:
+        """Tell whether the prediction is right with p_true under `below` (0-1)."""
+        return self.predicted == self.true and self.p_true < below
