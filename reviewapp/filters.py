@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import django_filters
 from django import forms
@@ -19,9 +19,7 @@ from reviewapp.models import (
     Scan,
     Split,
 )
-
-if TYPE_CHECKING:
-    from reviewapp.models.findings import FindingQuerySet
+from reviewapp.models.findings import FindingQuerySet
 
 
 class DatasetScoped(django_filters.FilterSet):

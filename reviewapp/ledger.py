@@ -73,7 +73,7 @@ def histories(
 def _say(
     line: Confusion,
     scan: Scan,
-    counts: dict[tuple[int, ...], int],
+    counts: dict[tuple[int, int, int], int],
     splits: dict[tuple[int, int, int], set[str]],
 ) -> int | None:
     if scan.model_version.registered_model_id != line.registered_model_id:

@@ -29,7 +29,9 @@ class _RowBefore(Func):
 
     output_field = BooleanField()
 
-    def as_sql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+    def as_sql(  # type: ignore[override]  # takes no template
+        self, compiler: Any, connection: Any
+    ) -> tuple[str, list[Any]]:
         parts = [compiler.compile(e) for e in self.get_source_expressions()]
         half = len(parts) // 2
         left = ", ".join(sql for sql, _ in parts[:half])

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from mining.exceptions import BadCheckpoint
 from mining.sources import url_for
 from mining.specs import checkpoint_digest, read_spec
-from mining.types import ModelSpec, Outcome, Preprocessing, SampleRef, ScanSettings
+from mining.types import (
+    Device,
+    Outcome,
+    Precision,
+    Preprocessing,
+    SampleRef,
+    ScanSettings,
+)
 from reviewapp.actions.findings import record_shard
 from reviewapp.actions.finishing import store_part
 from reviewapp.actions.scans import beat_shard
@@ -37,7 +44,7 @@ def scan_shard(shard: Shard) -> bool:
 
     scan = shard.scan
     settings = ScanSettings.from_dict(scan.settings)
-    predictor = load_predictor(scan.model_version, settings.device, settings.precision)
+    predictor = _load(scan.model_version, settings)
     pulse = Pulse(shard)
     outcomes: list[Outcome] = []
     started = time.monotonic()
@@ -107,24 +114,28 @@ def _keep(outcome: Outcome, data: bytes) -> None:
     ensure_thumbnails(outcome.digest, data)
 
 
-def load_predictor(version: ModelVersion, device: str, precision: str) -> Predictor:
+def _load(version: ModelVersion, settings: ScanSettings) -> Predictor:
     """Return the version's model, kept warm in this process.
 
     Raises:
         BadCheckpoint: The file is missing, is not the one that was registered, or
             cannot be used.
     """
-    return _warm(version.checkpoint, version.digest, device, precision)
+    return _warm(
+        version.checkpoint, version.digest, settings.device, settings.precision
+    )
 
 
 @lru_cache(maxsize=2)
-def _warm(checkpoint: str, digest: str, device: str, precision: str) -> Predictor:
+def _warm(
+    checkpoint: str, digest: str, device: Device, precision: Precision
+) -> Predictor:
     from mining.checkpoints import load_model  # noqa: PLC0415 (loads torch)
 
-    spec: ModelSpec = read_spec(checkpoint)
     if checkpoint_digest(checkpoint) != digest:
         raise BadCheckpoint(
             f"{checkpoint} is not the file that was registered any more. Put that file "
             "back, or register this one as a new version."
         )
+    spec = read_spec(checkpoint)
     return load_model(checkpoint, spec, device=device, precision=precision)

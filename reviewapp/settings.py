@@ -273,6 +273,12 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "CauseEnum": "reviewapp.models.Cause",
+        "ConfusionStateEnum": "reviewapp.models.Confusion.State",
+        "JobStateEnum": "reviewapp.models.Export.State",
+        "ScanStateEnum": "reviewapp.models.Scan.State",
+    },
 }
 
 # --- the rest -----------------------------------------------------------------

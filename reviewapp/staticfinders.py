@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from django.contrib.staticfiles.finders import BaseFinder
+from django.core.checks import CheckMessage
 from django.core.files.storage import FileSystemStorage, Storage
 
 # URL under static/ -> (package, file in it). Nothing else of a package is served.
@@ -31,7 +33,7 @@ class PackageFinder(BaseFinder):
             if found:
                 yield path, _OneFile(path, found)
 
-    def check(self, **kwargs: Any) -> list[Any]:
+    def check(self, **kwargs: Any) -> builtins.list[CheckMessage]:
         """Nothing to configure, nothing to check."""
         return []
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import logging
+import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,8 +15,6 @@ from django.core.files import File
 from django.core.files.storage import default_storage
 
 from mining.exceptions import ArtefactError
-
-logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -40,12 +38,9 @@ def store_file(name: str, path: Path) -> None:
         _store(name, file)
 
 
-def store_bytes(name: str, write: Callable[[IO[bytes]], object]) -> None:
-    """Store what `write` writes, under the rules of `store_file`."""
-    with tempfile.SpooledTemporaryFile(max_size=1 << 20) as file:
-        write(file)
-        file.seek(0)
-        _store(name, file)
+def store_bytes(name: str, data: bytes) -> None:
+    """Put bytes under `name`, under the rules of `store_file`."""
+    _store(name, io.BytesIO(data))
 
 
 def _store(name: str, file: IO[bytes]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 from datetime import timedelta
+from functools import partial
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from mining.exceptions import ArtefactError, MiningError
@@ -18,6 +20,7 @@ from reviewapp.actions.fixsets import run_export as run_export_action
 from reviewapp.actions.scans import (
     claim_shard,
     fail_shard,
+    forgotten_shards,
     requeue_silent_shards,
     start_scan,
 )
@@ -104,7 +107,7 @@ def start_scheduled_scan(schedule_id: int) -> None:
 @shared_task
 def recover_lost_work() -> None:
     """Find work whose worker or message was lost; the database is the only truth."""
-    for shard_id in requeue_silent_shards():
+    for shard_id in [*requeue_silent_shards(), *forgotten_shards()]:
         run_shard.delay(shard_id)
     for scan in Scan.objects.active():
         if is_ready_to_finish(scan):
@@ -112,12 +115,27 @@ def recover_lost_work() -> None:
     lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
     for kind, task in ((Registration, run_registration), (Export, run_export)):
         silent = kind.objects.filter(state="running", heartbeat_at__lt=lost)
-        for pk in list(silent.values_list("pk", flat=True)):
-            kind.objects.filter(pk=pk, state="running").update(state="queued")
+        silent.update(state="queued")
+        waiting = kind.objects.filter(state="queued", created_at__lt=lost)
+        for pk in waiting.order_by("pk").values_list("pk", flat=True):
             task.delay(pk)
 
 
 def enqueue_scan(scan: Scan) -> None:
     """Send every waiting shard of a scan to the scan queue, once it is committed."""
     for shard_id in scan.shards.values_list("pk", flat=True):
-        run_shard.delay_on_commit(shard_id)
+        _enqueue(run_shard, shard_id)
+
+
+def enqueue_registration(registration: Registration) -> None:
+    """Send a registration to a worker, once it is committed."""
+    _enqueue(run_registration, registration.pk)
+
+
+def enqueue_export(export: Export) -> None:
+    """Send an export to a worker, once it is committed."""
+    _enqueue(run_export, export.pk)
+
+
+def _enqueue(task: Task[[int], None], pk: int) -> None:
+    transaction.on_commit(partial(task.delay, pk))

@@ -30,4 +30,4 @@ def ensure_thumbnails(digest: str, data: bytes) -> None:
             thumbnail = make_thumbnail(data, longest_side=side)
         except UnreadableImage:  # was read a moment ago; the page shows a blank
             return
-        store_bytes(name, lambda file, thumbnail=thumbnail: file.write(thumbnail))
+        store_bytes(name, thumbnail)

@@ -118,10 +118,14 @@ def _new_line(
 
 
 def _save(lines: list[Confusion]) -> None:
-    Confusion.objects.bulk_create([line for line in lines if line.pk is None])
-    known = [line for line in lines if line.pk is not None]
-    Confusion.objects.bulk_update(
-        known, ["state", "present", "peak", "last_scan"], batch_size=1000
+    fields = ["state", "present", "peak", "last_scan"]
+    identity = ["dataset", "registered_model", "true_label", "predicted_label"]
+    Confusion.objects.bulk_create(
+        lines,
+        batch_size=1000,
+        update_conflicts=True,
+        update_fields=[*fields, "updated_at"],
+        unique_fields=identity,
     )
 
 
@@ -146,16 +150,15 @@ def _counts(scan: Scan | None) -> dict[Pair, int]:
 def _standings(
     dataset: Dataset, model: RegisteredModel, pairs: Collection[Pair] | None
 ) -> dict[Pair, Standing]:
-    wanted = None if pairs is None else list(pairs)
     with connection.cursor() as cursor:
         cursor.execute(
             STANDINGS,
             {
                 "dataset": dataset.pk,
                 "model": model.pk,
-                "all": wanted is None,
-                "true": [true for true, _ in wanted or []],
-                "predicted": [predicted for _, predicted in wanted or []],
+                "all": pairs is None,
+                "true": [true for true, _ in pairs or ()],
+                "predicted": [predicted for _, predicted in pairs or ()],
             },
         )
         return {(row[0], row[1]): Standing(*row[2:]) for row in cursor.fetchall()}

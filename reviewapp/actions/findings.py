@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -92,7 +93,7 @@ def _store_findings(scan: Scan, outcomes: Sequence[Outcome]) -> None:
         cursor.execute(f"CREATE TEMP TABLE staged_outcome ({columns}) ON COMMIT DROP")
         rows = _rows(scan, outcomes)
         copy_rows("staged_outcome", list(STAGED), list(STAGED.values()), rows)
-        names = {
+        names: dict[str, Any] = {
             "dataset": scan.dataset_id,
             "model": scan.model_version.registered_model_id,
             "scan": scan.pk,

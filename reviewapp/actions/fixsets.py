@@ -256,7 +256,9 @@ def _tell_ledger(fix_set: FixSet) -> None:
         "registered_model_id", "true_label_id", "predicted_label_id"
     ).distinct():
         pairs_by_model.setdefault(model, set()).add((true, predicted))
-    for model in RegisteredModel.objects.filter(pk__in=pairs_by_model):
+    for registered in RegisteredModel.objects.filter(pk__in=pairs_by_model):
         update_ledger(
-            dataset=fix_set.dataset, model=model, pairs=pairs_by_model[model.pk]
+            dataset=fix_set.dataset,
+            model=registered,
+            pairs=pairs_by_model[registered.pk],
         )

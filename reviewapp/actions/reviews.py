@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -68,7 +68,7 @@ def claim(
     return [finding for finding in findings if finding.pk in held]
 
 
-def _hold(finding_ids: Sequence[int], by: User, expires_at: object) -> None:
+def _hold(finding_ids: Sequence[int], by: User, expires_at: datetime) -> None:
     # A claim committed between the read and this write wins: it is not expired.
     with connection.cursor() as cursor:
         cursor.execute(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as conf
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from mining.specs import check_classes
@@ -191,6 +192,24 @@ def requeue_silent_shards() -> list[int]:
         fail_shard(shard=shard, message=message, final=False)
         requeued.append(shard.pk)
     return requeued
+
+
+def forgotten_shards() -> list[int]:
+    """Return the waiting shards of active scans in which nothing has moved for a lease.
+
+    Their messages were lost with the broker. Enqueuing one twice does no harm: a shard
+    is claimed once.
+    """
+    lately = timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
+    moving = Shard.objects.filter(scan=OuterRef("scan"), heartbeat_at__gte=lately)
+    waiting = Shard.objects.filter(
+        state=Shard.State.QUEUED,
+        scan__state__in=(Scan.State.QUEUED, Scan.State.RUNNING),
+        scan__created_at__lt=lately,
+    )
+    return list(
+        waiting.exclude(Exists(moving)).order_by("id").values_list("pk", flat=True)
+    )
 
 
 def cancel_scan(*, scan: Scan, by: User) -> Scan:

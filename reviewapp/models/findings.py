@@ -120,13 +120,16 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         """Count, but stop at `limit`: a million rows would cost more than the page."""
         return self.order_by()[:limit].count()
 
-    def counts_by_holder(self) -> models.QuerySet[Finding, dict[str, object]]:
-        """Return rows claim__reviewer__username, n; by name."""
-        return (
-            self.values("claim__reviewer__username")
-            .annotate(n=Count("id"))
-            .order_by("claim__reviewer__username")
-        )
+    def count_by_holder(self) -> dict[str, int]:
+        """Return the name of the reviewer who holds them -> number."""
+        name = "claim__reviewer__username"
+        rows = self.values_list(name).annotate(n=Count("id")).order_by(name)
+        return dict(rows)
+
+    def counts_by_kind(self) -> dict[tuple[int, str], int]:
+        """Return (data set id, kind) -> number of findings."""
+        rows = self.order_by().values_list("dataset_id", "kind").annotate(n=Count("id"))
+        return {(dataset, kind): n for dataset, kind, n in rows}
 
     def counts_by_confusion(self) -> models.QuerySet[Finding, dict[str, object]]:
         """Return rows true_label, predicted_label, n; most frequent first."""
@@ -151,13 +154,11 @@ class FindingQuerySet(models.QuerySet["Finding"]):
             .distinct()
         )
 
-    def counts_by_state(self) -> models.QuerySet[Finding, dict[str, object]]:
-        """Return rows review_state, presence, n."""
-        return (
-            self.order_by("review_state", "presence")
-            .values("review_state", "presence")
-            .annotate(n=Count("id"))
-        )
+    def count_by_state(self) -> dict[tuple[str, str], int]:
+        """Return (review state, presence) -> number of findings."""
+        fields = ("review_state", "presence")
+        rows = self.order_by(*fields).values_list(*fields).annotate(n=Count("id"))
+        return {(review, presence): n for review, presence, n in rows}
 
 
 class Finding(models.Model):

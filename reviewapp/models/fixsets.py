@@ -12,6 +12,7 @@ from django.db.models import Count, F, Func, Q
 from mining.fixset import FixRow
 from reviewapp.models.datasets import Dataset, Sample
 from reviewapp.models.findings import Finding
+from reviewapp.models.reviews import Cause
 
 if TYPE_CHECKING:
     from reviewapp.models.people import User
@@ -129,6 +130,10 @@ class FixItem(models.Model):
     def __str__(self) -> str:
         return self.sample_key
 
+    def cause_labels(self) -> list[str]:
+        """Return the causes as people read them."""
+        return [str(Cause(cause).label) for cause in self.causes]
+
     def as_row(self) -> FixRow:
         """Return the item as the exporters take it."""
         return FixRow(
@@ -139,7 +144,7 @@ class FixItem(models.Model):
             true_label=self.true_label,
             label=self.label,
             predicted=self.predicted,
-            verdict=self.verdict,
+            verdict="relabel" if self.verdict == "relabel" else "confirm",
             causes=tuple(self.causes),
             p_true=self.p_true,
             confidence=self.confidence,
@@ -147,6 +152,18 @@ class FixItem(models.Model):
             reviewed_at=self.reviewed_at.isoformat(),
             note=self.note,
         )
+
+
+class ExportQuerySet(models.QuerySet["Export"]):
+    """Vocabulary for exports."""
+
+    def for_dataset(self, dataset: Dataset) -> ExportQuerySet:
+        """Keep the exports of one data set's fix sets."""
+        return self.filter(fix_set__dataset=dataset)
+
+    def with_names(self) -> ExportQuerySet:
+        """Load the fix set and the requester in the same query."""
+        return self.select_related("fix_set", "requested_by")
 
 
 class Export(models.Model):
@@ -177,6 +194,8 @@ class Export(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     heartbeat_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    objects = ExportQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

@@ -55,6 +55,18 @@ class RegisteredModel(models.Model):
         return self.versions.order_by("-number").first()
 
 
+class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
+    """Vocabulary for model versions."""
+
+    def for_dataset(self, dataset: Dataset) -> ModelVersionQuerySet:
+        """Keep the versions of one data set's models."""
+        return self.filter(registered_model__dataset=dataset)
+
+    def with_names(self) -> ModelVersionQuerySet:
+        """Load the registered model in the same query."""
+        return self.select_related("registered_model")
+
+
 class ModelVersion(models.Model):
     """One checkpoint of a registered model."""
 
@@ -84,6 +96,8 @@ class ModelVersion(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
     )
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ModelVersionQuerySet.as_manager()
 
     class Meta:
         ordering = ["registered_model", "number"]

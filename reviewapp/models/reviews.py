@@ -100,6 +100,7 @@ class ReviewQuerySet(models.QuerySet["Review"]):
         return self.select_related(
             "finding__true_label",
             "finding__predicted_label",
+            "label_before",
             "new_label",
             "reviewer",
             "undo__by",
@@ -153,6 +154,11 @@ class Review(models.Model):
 
     def __str__(self) -> str:
         return f"{self.verdict} of {self.finding}"
+
+    @property
+    def cause_labels(self) -> list[str]:
+        """Return the causes in words."""
+        return [Cause(cause).label for cause in self.causes]
 
 
 class Undo(models.Model):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as conf
 from django.db import models
-from django.db.models import F, Q, Sum
+from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 
 from reviewapp.models.datasets import Dataset, Label, Sample, Split
@@ -192,6 +192,10 @@ class ShardQuerySet(models.QuerySet["Shard"]):
             state=Shard.State.RUNNING, heartbeat_at__lt=timezone.now() - lease
         )
 
+    def troubled(self) -> ShardQuerySet:
+        """Keep those whose last attempt left a message."""
+        return self.exclude(message="")
+
     def counts_by_state(self) -> dict[str, int]:
         """Return state -> number of shards, for the states there are."""
         rows = self.order_by().values_list("state").annotate(n=Count("id"))
@@ -291,6 +295,10 @@ class ConfusionCountQuerySet(models.QuerySet["ConfusionCount"]):
     def with_names(self) -> ConfusionCountQuerySet:
         """Load both labels in the same query."""
         return self.select_related("true_label", "predicted_label")
+
+    def top(self, n: int) -> ConfusionCountQuerySet:
+        """Keep the n most frequent confusions, with names."""
+        return self.errors().with_names().order_by("-count", "id")[:n]
 
     def support(self) -> dict[int, int]:
         """Return true label id -> samples with a prediction, right ones included."""
