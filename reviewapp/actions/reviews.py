@@ -37,8 +37,8 @@ def claim(
 ) -> list[Finding]:
     """Hand out the next findings of a queue to a reviewer, theirs alone until expiry.
 
-    Those that the reviewer holds already come first; `SKIP LOCKED` lets two reviewers
-    ask at the same time and get different ones.
+    Asking again gives what the reviewer holds already, unless harder ones came free;
+    `SKIP LOCKED` lets two reviewers ask at the same time and get different ones.
 
     Args:
         queue: Waiting findings, e.g. `Finding.objects.for_dataset(d).waiting()`.

@@ -200,7 +200,7 @@ class RegistrationQuerySet(models.QuerySet["Registration"]):
 
     def newest_per_dataset(self) -> RegistrationQuerySet:
         """Keep the latest of each data set."""
-        return self.order_by("dataset", "-id").distinct("dataset")
+        return self.order_by("dataset_id", "-id").distinct("dataset_id")
 
 
 class Registration(models.Model):

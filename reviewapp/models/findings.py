@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -131,7 +131,7 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         rows = self.order_by().values_list("dataset_id", "kind").annotate(n=Count("id"))
         return {(dataset, kind): n for dataset, kind, n in rows}
 
-    def counts_by_confusion(self) -> models.QuerySet[Finding, dict[str, object]]:
+    def counts_by_confusion(self) -> models.QuerySet[Finding, Any]:
         """Return rows true_label, predicted_label, n; most frequent first."""
         return (
             self.values("true_label", "predicted_label")
@@ -274,6 +274,13 @@ class Finding(models.Model):
     def waiting_q() -> Q:
         """Return the condition of the partial queue indexes."""
         return Q(review_state="open", presence__in=["seen", "regressed"])
+
+    @property
+    def pair(self) -> str:
+        """Return "A → B", or "A, near miss" when the prediction is right."""
+        if self.kind == self.Kind.NEAR_MISS:
+            return f"{self.true_label}, near miss"
+        return f"{self.true_label} → {self.predicted_label}"
 
     @property
     def p_true(self) -> float:

@@ -156,6 +156,11 @@ class Review(models.Model):
         return f"{self.verdict} of {self.finding}"
 
     @property
+    def undone(self) -> Undo | None:
+        """Return the undo of this verdict, None while it stands."""
+        return getattr(self, "undo", None)
+
+    @property
     def cause_labels(self) -> list[str]:
         """Return the causes in words."""
         return [Cause(cause).label for cause in self.causes]

@@ -51,7 +51,7 @@ class ScanQuerySet(models.QuerySet["Scan"]):
 
     def newest_per_dataset(self) -> ScanQuerySet:
         """Keep the latest of each data set."""
-        return self.order_by("dataset", "-id").distinct("dataset")
+        return self.order_by("dataset_id", "-id").distinct("dataset_id")
 
     def with_names(self) -> ScanQuerySet:
         """Load the data set, model and requester in the same query."""
@@ -368,4 +368,6 @@ class Schedule(models.Model):
             return None
         now = timezone.now()
         remaining: timedelta = task.crontab.schedule.remaining_estimate(now)
-        return now + remaining
+        # The estimate reads the clock itself, so the sum is off by a little.
+        near = now + remaining + timedelta(seconds=30)
+        return near.replace(second=0, microsecond=0)

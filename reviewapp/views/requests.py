@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 class UserRequest(HttpRequest):
     """A request of a signed-in person (LoginRequiredMiddleware sees to it)."""
 
-    user: User  # type: ignore[assignment]
+    user: User
     htmx: HtmxDetails

@@ -1,0 +1,44 @@
+"""Thumbnails of findings, for those who may see the finding."""
+
+from __future__ import annotations
+
+from django.core.files.storage import default_storage
+from django.http import FileResponse, Http404, HttpResponseBase
+from django.utils.cache import get_conditional_response
+from django.views.decorators.http import require_GET
+
+from reviewapp.access import access_dataset, access_one
+from reviewapp.models import Finding
+from reviewapp.thumbnails import SIZES, thumbnail_name
+from reviewapp.views.requests import UserRequest
+
+# The digest is in the URL: another image has another URL.
+CACHE_CONTROL = "private, max-age=31536000, immutable"
+
+
+@require_GET
+def thumbnail(
+    request: UserRequest, slug: str, finding_id: int, digest: str, size: str
+) -> HttpResponseBase:
+    """Send one thumbnail; 404 when it is of another image or was not made."""
+    dataset = access_dataset(request.user, slug)
+    finding = access_one(
+        Finding.objects.for_dataset(dataset), pk=finding_id, digest=digest
+    )
+    if size not in SIZES:
+        raise Http404
+    etag = f'"{finding.digest}-{size}"'
+    response: HttpResponseBase | None = get_conditional_response(request, etag=etag)
+    if response is None:
+        response = _file(thumbnail_name(finding.digest, size))
+    response.headers["ETag"] = etag
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    return response
+
+
+def _file(name: str) -> FileResponse:
+    try:
+        file = default_storage.open(name)
+    except FileNotFoundError as error:
+        raise Http404 from error
+    return FileResponse(file, content_type="image/webp")

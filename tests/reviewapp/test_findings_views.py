@@ -1,0 +1,154 @@
+"""The list of findings and one finding's page."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from reviewapp.actions import reviews as actions
+from reviewapp.models import Sample, Verdict
+from reviewapp.views.findings import PAGE_SIZE
+from tests import factories
+
+
+def url(name: str, *args: object) -> str:
+    return reverse(name, args=["animals", *args])
+
+
+@pytest.mark.parametrize("name", ["alice", "lena", "rita"])
+@pytest.mark.parametrize("view", ["grid", "table"])
+def test_every_member_sees_the_findings(world, client_of, name, view, request):
+    client = client_of(request.getfixturevalue(name))
+    page = client.get(url("finding-list"), {"view": view})
+    assert page.context["page"].rows == world.findings
+    assert page.context["count"] == 3
+    for finding in world.findings:
+        assert url("finding-detail", finding.pk) in page.text
+        image = [finding.pk, finding.digest, "grid"]
+        assert url("finding-image", *image) in page.text
+    assert ("<table" in page.text) == (view == "table")
+
+
+def test_charlie_sees_nothing(world, charlie, client_of):
+    client = client_of(charlie)
+    assert client.get(url("finding-list")).status_code == 404
+    address = url("finding-detail", world.findings[0].pk)
+    assert client.get(address).status_code == 404
+
+
+def test_a_finding_of_another_data_set_is_404(world, rita, client_of):
+    other = factories.DatasetFactory(name="Second", slug="second")
+    factories.MembershipFactory(user=rita, dataset=other)
+    address = reverse("finding-detail", args=["second", world.findings[0].pk])
+    assert client_of(rita).get(address).status_code == 404
+
+
+def test_filters_narrow_the_list_and_follow_to_the_queue(world, rita, client_of):
+    fox = world.add_findings(1, true=0, predicted=2)
+    sent = {"predicted_label": world.labels[2].pk, "p_true_below": "0.5"}
+    page = client_of(rita).get(url("finding-list"), sent)
+    assert page.context["page"].rows == fox
+    # "Review these": the same filter, errors and near misses alike.
+    assert page.context["queue_fields"] == {
+        "kind": "",
+        "predicted_label": str(world.labels[2].pk),
+        "p_true_below": "0.5",
+    }
+    response = client_of(rita).post(url("review-next"), page.context["queue_fields"])
+    assert url("review-finding", fox[0].pk) in response["Location"]
+
+
+def test_a_filter_that_makes_no_sense_shows_nothing_and_says_why(
+    world, rita, client_of
+):
+    page = client_of(rita).get(url("finding-list"), {"true_label": "0"})
+    assert page.context["page"].rows == []
+    assert "Select a valid choice" in page.text
+    assert "No finding matches" in page.text
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(world, rita, client_of):
+    world.add_findings(PAGE_SIZE)
+    client = client_of(rita)
+    first = client.get(url("finding-list"), {"kind": "misclassified"})
+    query = first.context["next_query"]
+    second = client.get(f"{url('finding-list')}?{query}")
+    assert "kind=misclassified" in query
+    rows = first.context["page"].rows + second.context["page"].rows
+    assert rows == world.findings
+    assert second.context["page"].next is None
+
+
+def test_it_refuses_a_page_token_that_was_not_made_here(world, rita, client_of):
+    response = client_of(rita).get(url("finding-list"), {"after": "forged"})
+    assert response.status_code == 400
+    assert "not valid any more" in response.text
+
+
+def test_an_empty_list_says_what_to_do(dataset, rita, client_of):
+    assert "No findings yet" in client_of(rita).get(url("finding-list")).text
+
+
+@pytest.mark.parametrize("view", ["grid", "table"])
+def test_30_findings_cost_no_more_queries_than_3(world, rita, client_of, view):
+    client = client_of(rita)
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as found:
+            client.get(url("finding-list"), {"view": view})
+        return len(found)
+
+    few = queries()
+    world.add_findings(27, true=0, predicted=2)
+    # session, user, data set, rows, count, and the choices of the three menus
+    assert queries() == few == 8
+
+
+def test_the_page_of_a_finding_tells_its_story(world, rita, lena, client_of):
+    first = world.findings[0]
+    review = actions.decide(
+        finding=first,
+        by=lena,
+        verdict=Verdict.RELABEL,
+        new_label=world.labels[1],
+        version=0,
+        causes=["label_wrong"],
+        note="a <dog>",
+    )
+    actions.undo(review=review, by=lena)
+    actions.decide(finding=first, by=lena, verdict=Verdict.DISMISS, version=2)
+    page = client_of(rita).get(url("finding-detail", first.pk))
+    whats = [moment.what for moment in page.context["moments"]]
+    assert whats[:3] == ["dismiss", "relabel undone", "relabel to dog"]
+    assert any(what.startswith(f"seen by {world.scan} (resnet v1)") for what in whats)
+    assert "<s>relabel to dog</s> undone by lena" in page.text
+    assert "<strong>dismiss</strong>" in page.text
+    assert "p(true) 1.0 %" in page.text
+    assert "label wrong" in page.text
+    assert "a &lt;dog&gt;" in page.text
+
+
+def test_a_label_that_was_corrected_shows_the_one_it_came_with(world, rita, client_of):
+    first = world.findings[0]
+    Sample.objects.filter(pk=first.sample_id).update(label=world.labels[2])
+    page = client_of(rita).get(url("finding-detail", first.pk))
+    assert "fox (came as cat)" in page.text
+
+
+def test_more_sightings_and_reviews_cost_no_more_queries(world, rita, lena, client_of):
+    first, client = world.findings[0], client_of(rita)
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as found:
+            client.get(url("finding-detail", first.pk))
+        return len(found)
+
+    actions.decide(finding=first, by=lena, verdict=Verdict.CONFIRM, version=0)
+    few = queries()
+    for version in range(1, 9):
+        actions.decide(finding=first, by=lena, verdict=Verdict.DISMISS, version=version)
+        scan = factories.ScanFactory(model_version=world.scan.model_version)
+        factories.SightingFactory(finding=first, scan=scan)
+    assert queries() == few
