@@ -68,9 +68,10 @@ class Server:
 
     @property
     def socket_path(self) -> Path:
-        """Socket, in `home` or, if that path is too long for one, under ``/tmp``."""
+        """Socket, in `home` or, if that path cannot serve, under ``/tmp``."""
         path = self.home / self.socket_name
-        if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+        # For libpq a comma separates hosts, and nothing quotes it.
+        if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES and "," not in str(path):
             return path
         name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
         # Not tempfile.gettempdir(): TMPDIR differs between processes that must meet.
@@ -103,8 +104,8 @@ class Server:
         if not (ours and stat.S_ISDIR(found.st_mode)) or found.st_mode & 0o077:
             raise ServiceError(
                 f"{directory}, where {self.name} keeps its socket because {self.home} "
-                "is too long a path, belongs to somebody else or is open to others. "
-                "Nothing was started. Remove it, or choose a shorter path."
+                "is too long or has a comma, belongs to somebody else or is open to "
+                "others. Nothing was started. Remove it, or choose another path."
             )
         if found.st_uid != account[0]:
             os.chown(directory, *account)

@@ -208,15 +208,17 @@ STORAGES = {
     },
 }
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = Path(env.str("HARDMINE_STATIC_ROOT", default=str(VAR / "static")))
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATICFILES_FINDERS = [
     "django.contrib.staticfiles.finders.FileSystemFinder",
     "django.contrib.staticfiles.finders.AppDirectoriesFinder",
     "reviewapp.staticfinders.PackageFinder",
 ]
-# Serve from the packages and static/ themselves unless collectstatic has run.
-WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
+# Served from the packages and static/ themselves, unless a folder was named for
+# `collectstatic` to fill.
+WHITENOISE_USE_FINDERS = not env.str("HARDMINE_STATIC_ROOT", default="")
 if WHITENOISE_USE_FINDERS:
     STORAGES["staticfiles"]["BACKEND"] = (
         "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -275,7 +277,9 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "CauseEnum": "reviewapp.models.Cause",
+        "CheckpointFormatEnum": "reviewapp.models.ModelVersion.Format",
         "ConfusionStateEnum": "reviewapp.models.Confusion.State",
+        "ExportFormatEnum": "reviewapp.models.Export.Format",
         "JobStateEnum": "reviewapp.models.Export.State",
         "ScanStateEnum": "reviewapp.models.Scan.State",
     },

@@ -23,6 +23,9 @@ from reviewapp.models import (
     User,
 )
 from tests import factories
+from tests.browsing import chromium, sign_in
+
+__all__ = ["chromium", "sign_in"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,58 @@
+"""A real Celery worker process on the test's own database and broker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+from django.conf import settings
+from django.db import connection
+
+from reviewapp.celery import app
+
+
+def database_url() -> str:
+    """Return the URL of the database that this test runs on."""
+    parts = connection.settings_dict
+    host = quote(parts["HOST"] or parts["OPTIONS"]["host"], safe="")
+    user = quote(parts["USER"])
+    return f"postgresql://{user}@/{parts['NAME']}?host={host}"
+
+
+@contextmanager
+def worker(*, queues: str = "scan,default") -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker until the block ends."""
+    app.control.purge()
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": database_url(),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "celery", "-A", "reviewapp", "worker"]
+    options = ["-Q", queues, "--pool", "solo", "--loglevel", "WARNING"]
+    process = subprocess.Popen(
+        [*command, *options], cwd=settings.BASE_DIR, env=environment
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 90) -> None:
+    """Wait until the condition holds, or fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the worker did not get there in time"
+        time.sleep(0.1)
