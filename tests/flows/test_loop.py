@@ -120,6 +120,71 @@ def check_findings(scan: Scan, digits: Digits) -> None:
     assert (counts == confusion_matrix(digits.true, digits.predicted)).all()
 
 
+def scan_from_the_page(page) -> Scan:
+    page.goto("/datasets/digits/scans/new/")
+    page.select_option("[name=split]", "test")
+    page.select_option("[name=precision]", "float32")
+    page.click("main form[method=post] button[type=submit]")
+    page.wait_for_url("**/scans/*/")
+    wait_for(lambda: Scan.objects.get().state not in Scan.ACTIVE)
+    page.get_by_text("done", exact=True).first.wait_for()
+    return Scan.objects.get()
+
+
+def review_three_and_undo_one(page) -> list[Finding]:
+    """Confirm, relabel to the prediction, dismiss and undo, all by keys."""
+    first, second, third = Finding.objects.waiting().misclassified().hardest_first()[:3]
+    page.goto("/datasets/digits/review/")
+    page.get_by_role("button", name="Start reviewing").click()
+    page.wait_for_url(f"**/review/{first.pk}/*")
+    page.keyboard.press("c")
+    page.wait_for_url(f"**/review/{second.pk}/*")
+    page.keyboard.press("r")
+    page.keyboard.press("Enter")  # the prediction is preselected
+    page.wait_for_url(f"**/review/{third.pk}/*")
+    page.keyboard.press("d")
+    page.wait_for_function(
+        "id => !location.pathname.endsWith(`/review/${id}/`)", arg=third.pk
+    )
+    page.keyboard.press("u")
+    page.wait_for_url(f"**/review/{third.pk}/*")
+    return [first, second, third]
+
+
+def freeze_and_download(page, path: Path) -> list[dict[str, str]]:
+    page.goto("/datasets/digits/fixsets/new/")
+    page.fill("[name=name]", "first fixes")
+    page.get_by_role("button", name="Freeze").click()
+    page.wait_for_url("**/fixsets/*/")
+    page.get_by_role("button", name="Export CSV").click()
+    link = page.get_by_role("link", name="Download")
+    link.wait_for(timeout=60_000)
+    with page.expect_download() as download:
+        link.click()
+    download.value.save_as(path)
+    with path.open(newline="") as file:
+        return sorted(csv.DictReader(file), key=lambda row: row["sample_key"])
+
+
+def check_lines(
+    lines: list[dict[str, str]], digits: Digits, confirmed: Finding, relabelled: Finding
+) -> None:
+    """Check the CSV line by line against the independent computation."""
+    true, _, _ = digits.errors[confirmed.sample.key]
+    _, predicted, _ = digits.errors[relabelled.sample.key]
+    expected = sorted(
+        [
+            expected_line(digits, confirmed, "confirm", true),
+            expected_line(digits, relabelled, "relabel", predicted),
+        ],
+        key=lambda row: row["sample_key"],
+    )
+    assert len(lines) == len(expected)
+    for line, wanted in zip(lines, expected, strict=True):
+        assert float(line["p_true"]) == pytest.approx(wanted.pop("p_true"), abs=1e-4)
+        assert {name: line[name] for name in wanted} == wanted
+
+
 @pytest.mark.browser
 @pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
@@ -132,78 +197,27 @@ def test_from_a_folder_of_images_to_an_exported_fix_set(
         dataset = scanning.register(digits.root, admin, name="Digits")
         scanning.add_version(dataset, digits.checkpoint, name="logistic")
         page = sign_in(admin)
-
-        # Scan from the page's button; the worker process does it.
-        page.goto("/datasets/digits/scans/new/")
-        page.select_option("[name=split]", "test")
-        page.select_option("[name=precision]", "float32")
-        page.click("main form[method=post] button[type=submit]")
-        page.wait_for_url("**/scans/*/")
-        scan = Scan.objects.get()
-        wait_for(lambda: Scan.objects.get().state not in Scan.ACTIVE)
-        scan.refresh_from_db()
+        scan = scan_from_the_page(page)
         assert scan.state == Scan.State.DONE, scan.message
         check_findings(scan, digits)
-        page.get_by_text("done", exact=True).first.wait_for()
-
-        # Three verdicts by the keyboard, the hardest first, and one undone.
-        queue = list(Finding.objects.waiting().misclassified().hardest_first()[:3])
-        first, second, third = queue
-        page.goto("/datasets/digits/review/")
-        page.get_by_role("button", name="Start reviewing").click()
-        page.wait_for_url(f"**/review/{first.pk}/*")
-        page.keyboard.press("c")
-        page.wait_for_url(f"**/review/{second.pk}/*")
-        page.keyboard.press("r")
-        page.keyboard.press("Enter")  # the prediction is preselected
-        page.wait_for_url(f"**/review/{third.pk}/*")
-        page.keyboard.press("d")
-        page.wait_for_function(
-            "id => !location.pathname.endsWith(`/review/${id}/`)", arg=third.pk
-        )
-        page.keyboard.press("u")
-        page.wait_for_url(f"**/review/{third.pk}/*")
+        queue = review_three_and_undo_one(page)
         states = [Finding.objects.get(pk=f.pk).review_state for f in queue]
         assert states == ["confirmed", "relabelled", "open"]
         assert Review.objects.count() == 3
         assert Review.objects.standing().count() == 2
-
-        # The fix set, frozen and exported by the worker.
-        page.goto("/datasets/digits/fixsets/new/")
-        page.fill("[name=name]", "first fixes")
-        page.get_by_role("button", name="Freeze").click()
-        page.wait_for_url("**/fixsets/*/")
-        page.get_by_role("button", name="Export CSV").click()
-        link = page.get_by_role("link", name="Download")
-        link.wait_for(timeout=60_000)
-        with page.expect_download() as download:
-            link.click()
-        download.value.save_as(tmp_path / "fixes.csv")
-
-    with (tmp_path / "fixes.csv").open(newline="") as file:
-        lines = sorted(csv.DictReader(file), key=lambda row: row["sample_key"])
-    relabel = digits.errors[second.sample.key][1]
-    confirm = digits.errors[first.sample.key][0]
-    expected = sorted(
-        [
-            expected_line(digits, first, "confirm", confirm),
-            expected_line(digits, second, "relabel", relabel),
-        ],
-        key=lambda row: row["sample_key"],
-    )
-    assert len(lines) == 2
-    for line, wanted in zip(lines, expected, strict=True):
-        assert float(line["p_true"]) == pytest.approx(wanted.pop("p_true"), abs=1e-4)
-        assert {name: line[name] for name in wanted} == wanted
+        lines = freeze_and_download(page, tmp_path / "fixes.csv")
+    check_lines(lines, digits, queue[0], queue[1])
+    check_history(digits)
     assert page.problems == []
 
-    # The history has one line per confusion, with the counts of the scan.
+
+def check_history(digits: Digits) -> None:
+    """Check that the ledger has each confusion with the count of the scan."""
     history = {
         (int(line.true_label.name), int(line.predicted_label.name)): line.peak
         for line in Confusion.objects.with_names()
     }
     matrix = confusion_matrix(digits.true, digits.predicted)
     np.fill_diagonal(matrix, 0)
-    assert history == {
-        (t, p): matrix[t, p] for t, p in zip(*matrix.nonzero(), strict=True)
-    }
+    pairs = zip(*matrix.nonzero(), strict=True)
+    assert history == {(t, p): matrix[t, p] for t, p in pairs}
