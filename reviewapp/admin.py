@@ -1,17 +1,19 @@
-"""Administration for staff: accounts, memberships and schedules; the rest to look at."""
+"""Administration for staff: accounts, memberships and schedules; the rest to look at.
+
+What an action refuses becomes the refusal's page; the admin's transaction keeps all else.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from reviewapp.actions.people import remove_member, set_role
 from reviewapp.actions.schedules import schedule_scan, unschedule
-from reviewapp.exceptions import HardmineError
 from reviewapp.models import (
     Dataset,
     Event,
@@ -19,8 +21,8 @@ from reviewapp.models import (
     FixSet,
     Membership,
     ModelVersion,
-    Registration,
     RegisteredModel,
+    Registration,
     Review,
     Role,
     Scan,
@@ -28,12 +30,17 @@ from reviewapp.models import (
     User,
 )
 
+if TYPE_CHECKING:
+    Base = admin.ModelAdmin[Any]
+else:  # Django's class takes no parameter at run time
+    Base = admin.ModelAdmin
+
 admin.site.site_header = "Hardmine administration"
 admin.site.site_title = "Hardmine"
 admin.site.register(User, UserAdmin)
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+class ReadOnlyAdmin(Base):
     """Rows that only the flow itself writes, or that nobody may ever change."""
 
     show_full_result_count = False
@@ -57,7 +64,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[Any]):
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin[Membership]):
+class MembershipAdmin(Base):
     """Written through the actions, so that each change is an event."""
 
     list_display = ["user", "dataset", "role", "created_at"]
@@ -65,45 +72,33 @@ class MembershipAdmin(admin.ModelAdmin[Membership]):
     search_fields = ["user__username", "dataset__name"]
     list_select_related = ["user", "dataset"]
     autocomplete_fields = ["user"]
-    # Another person or data set would be another membership.
     actions = None
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Membership | None = None
     ) -> list[str]:
-        """Let only the role of a membership change."""
+        """Let only the role change: another person would be another membership."""
         return ["user", "dataset"] if obj else []
 
     def save_model(
-        self, request: HttpRequest, obj: Membership, form: Any, change: bool
+        self, request: HttpRequest, obj: Membership, form: Any, change: object
     ) -> None:
         """Set the role; an only admin stays one."""
-        try:
-            saved = set_role(
-                dataset=obj.dataset,
-                user=obj.user,
-                role=Role(obj.role),
-                by=_staff(request),
-            )
-            obj.pk = saved.pk
-        except HardmineError as error:
-            _refuse(request, error)
+        obj.pk = set_role(
+            dataset=obj.dataset, user=obj.user, role=Role(obj.role), by=_staff(request)
+        ).pk
 
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
         """Take the person off; an only admin stays."""
-        try:
-            remove_member(membership=obj, by=_staff(request))
-        except HardmineError as error:
-            _refuse(request, error)
+        remove_member(membership=obj, by=_staff(request))
 
 
 @admin.register(Schedule)
-class ScheduleAdmin(admin.ModelAdmin[Schedule]):
+class ScheduleAdmin(Base):
     """Written through the actions, which keep the scheduler's entry in line."""
 
     list_display = ["dataset", "registered_model", "split", "cron", "enabled"]
     list_select_related = ["dataset", "registered_model"]
-    readonly_fields = ["last_message"]
     actions = None
 
     def get_readonly_fields(
@@ -114,21 +109,17 @@ class ScheduleAdmin(admin.ModelAdmin[Schedule]):
         return [*about, "last_message"]
 
     def save_model(
-        self, request: HttpRequest, obj: Schedule, form: Any, change: bool
+        self, request: HttpRequest, obj: Schedule, form: Any, change: object
     ) -> None:
         """Save the schedule and the scheduler's entry together."""
-        try:
-            saved = schedule_scan(
-                dataset=obj.dataset,
-                model=obj.registered_model,
-                split=obj.split,
-                cron=obj.cron,
-                enabled=obj.enabled,
-                by=_staff(request),
-            )
-            obj.pk = saved.pk
-        except HardmineError as error:
-            _refuse(request, error)
+        obj.pk = schedule_scan(
+            dataset=obj.dataset,
+            model=obj.registered_model,
+            split=obj.split,
+            cron=obj.cron,
+            enabled=obj.enabled,
+            by=_staff(request),
+        ).pk
 
     def delete_model(self, request: HttpRequest, obj: Schedule) -> None:
         """Remove the schedule and the scheduler's entry together."""
@@ -240,8 +231,3 @@ class EventAdmin(ReadOnlyAdmin):
 def _staff(request: HttpRequest) -> User:
     assert isinstance(request.user, User)  # noqa: S101 (the admin's pages need a sign-in)
     return request.user
-
-
-def _refuse(request: HttpRequest, error: HardmineError) -> None:
-    messages.set_level(request, messages.ERROR)  # hides "was changed successfully"
-    messages.error(request, str(error))

@@ -1,0 +1,133 @@
+"""The confusions of one scan: which class is taken for which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from reviewapp.access import access_dataset, access_one
+from reviewapp.models import Confusion, ConfusionCount, Dataset, Finding, Label, Scan
+from reviewapp.pagination import keyset_page
+from reviewapp.views.requests import UserRequest
+
+PAGE_SIZE = 50
+SCANS_TO_CHOOSE = 50
+MATRIX_CLASSES = 30  # a larger matrix is no longer read, it is looked at
+DARKEST = 0.5  # so that the numbers keep their contrast
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One confusion of the scan, as the table shows it; shares and rates are 0-1."""
+
+    true_label: Label
+    predicted_label: Label
+    count: int
+    share: float  # of all errors of the scan
+    support: int  # images of the true class with a prediction
+    rate: float  # count / support
+    waiting: int  # findings of the pair without a verdict
+    line: Confusion | None  # None: the scan does not count for the history
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the matrix; `heat` is its share of the row, 0 to `DARKEST`."""
+
+    true_label: Label
+    predicted_label: Label
+    count: int
+    heat: float
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether the model is right here."""
+        return self.true_label == self.predicted_label
+
+
+@require_GET
+def index(request: UserRequest, slug: str) -> HttpResponse:
+    """Show the confusions of a finished scan, the last one unless another is asked for."""
+    dataset = access_dataset(request.user, slug)
+    finished = Scan.objects.for_dataset(dataset).finished().with_names().newest_first()
+    scans = list(finished[:SCANS_TO_CHOOSE])
+    chosen = request.GET.get("scan", "")
+    if chosen and not chosen.isdecimal():
+        raise Http404
+    scan = access_one(finished, pk=chosen) if chosen else next(iter(scans), None)
+    context: dict[str, object] = {"dataset": dataset, "scans": scans, "scan": scan}
+    if scan:
+        support = scan.confusion_counts.all().support()
+        page = keyset_page(
+            scan.confusion_counts.all().errors().with_names(),
+            by=("count", "id"),
+            after=request.GET.get("after"),
+            size=PAGE_SIZE,
+        )
+        context["rows"] = _rows(dataset, scan, page.rows, support)
+        context["next"] = page.next
+        context["classes"], context["matrix"] = _matrix(dataset, scan, support)
+    return render(request, "confusions/index.html", context)
+
+
+def _rows(
+    dataset: Dataset,
+    scan: Scan,
+    counts: list[ConfusionCount],
+    support: dict[int, int],
+) -> list[Row]:
+    pairs = [(row.true_label_id, row.predicted_label_id) for row in counts]
+    model = scan.model_version.registered_model
+    findings = Finding.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
+    waiting = {
+        (row["true_label"], row["predicted_label"]): row["n"]
+        for row in findings.misclassified().waiting().counts_by_confusion()
+    }
+    ledger = Confusion.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
+    lines = {(line.true_label_id, line.predicted_label_id): line for line in ledger}
+    return [
+        Row(
+            true_label=row.true_label,
+            predicted_label=row.predicted_label,
+            count=row.count,
+            share=row.count / (scan.errors or 1),
+            support=support[row.true_label_id],
+            rate=row.count / support[row.true_label_id],
+            waiting=waiting.get(pair, 0),
+            line=lines.get(pair),
+        )
+        for pair, row in zip(pairs, counts, strict=True)
+    ]
+
+
+def _matrix(
+    dataset: Dataset, scan: Scan, support: dict[int, int]
+) -> tuple[list[Label], list[tuple[Label, list[Cell]]]]:
+    """Return the classes in the model's order and a row of cells for each."""
+    if not 1 < len(scan.classes) <= MATRIX_CLASSES:
+        return [], []
+    labels = dataset.labels.in_bulk(scan.classes)
+    classes = [labels[pk] for pk in scan.classes]
+    counts = {
+        (row.true_label_id, row.predicted_label_id): row.count
+        for row in scan.confusion_counts.all()
+    }
+    return classes, [
+        (true, [_cell(true, predicted, counts, support) for predicted in classes])
+        for true in classes
+    ]
+
+
+def _cell(
+    true: Label,
+    predicted: Label,
+    counts: dict[tuple[int, int], int],
+    support: dict[int, int],
+) -> Cell:
+    count = counts.get((true.pk, predicted.pk), 0)
+    # The diagonal stays pale: what is looked for lies beside it.
+    heat = 0.0 if true == predicted else count / max(support.get(true.pk, 0), 1)
+    return Cell(true, predicted, count, heat=round(min(heat * 2, 1) * DARKEST, 2))

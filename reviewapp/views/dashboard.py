@@ -1,0 +1,220 @@
+"""Where people land: their data sets, one data set at a glance, and the health check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from django.contrib.auth.decorators import login_not_required
+from django.core.cache import cache
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+from redis import RedisError
+
+from reviewapp.access import access_dataset
+from reviewapp.models import Dataset, Event, Finding, Registration, Scan
+from reviewapp.models.people import role_on
+from reviewapp.views.requests import UserRequest
+
+RowT = TypeVar("RowT", Scan, Registration)
+
+CHART_SCANS = 60
+TOP_CONFUSIONS = 10
+EVENTS = 12
+SERIES_COLOURS = ("accent", "good", "warn", "bad", "info", "muted")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One data set on the first page."""
+
+    dataset: Dataset
+    scan: Scan | None  # the last that counts and is done
+    active: Scan | None
+    registration: Registration | None
+    waiting: int  # errors without a verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is left to review and what is behind; numbers of findings."""
+
+    errors: int
+    near_misses: int
+    confirmed: int
+    relabelled: int
+    dismissed: int
+
+    @property
+    def reviewed(self) -> int:
+        """Return how many have a standing verdict."""
+        return self.confirmed + self.relabelled + self.dismissed
+
+
+@require_GET
+def home(request: UserRequest) -> HttpResponse:
+    """Show a card for each data set of the person."""
+    scans = Scan.objects.visible_to(request.user)
+    last = scans.finished().counted().newest_per_dataset()
+    last_scans = _by_dataset(last.with_names())
+    active = _by_dataset(scans.active().newest_per_dataset().with_names())
+    registrations = _by_dataset(
+        Registration.objects.visible_to(request.user).newest_per_dataset()
+    )
+    waiting = (
+        Finding.objects.visible_to(request.user)
+        .misclassified()
+        .waiting()
+        .counts_by_kind()
+    )
+    cards = [
+        Card(
+            dataset=dataset,
+            scan=last_scans.get(dataset.pk),
+            active=active.get(dataset.pk),
+            registration=registrations.get(dataset.pk),
+            waiting=waiting.get((dataset.pk, Finding.Kind.MISCLASSIFIED), 0),
+        )
+        for dataset in Dataset.objects.visible_to(request.user).with_size().by_name()
+    ]
+    return render(request, "dashboard/home.html", {"cards": cards})
+
+
+def _by_dataset(rows: Iterable[RowT]) -> dict[int, RowT]:
+    return {row.dataset_id: row for row in rows}
+
+
+@require_GET
+def dataset(request: UserRequest, slug: str) -> HttpResponse:
+    """Show one data set at a glance: how good the model is and what is left to do."""
+    dataset = access_dataset(request.user, slug)
+    scans = Scan.objects.for_dataset(dataset).newest_first()
+    finished = list(scans.finished().counted().with_names()[:CHART_SCANS])
+    last = finished[0] if finished else None
+    registrations = Registration.objects.for_dataset(dataset).newest_first()
+    events = Event.objects.for_dataset(dataset).newest_first()
+    context = {
+        "dataset": dataset,
+        "role": role_on(request.user, dataset),
+        "registration": registrations.first(),
+        "registered": registrations.done().first(),
+        "newest": scans.with_names().with_progress().first(),
+        "last": last,
+        "previous": _same_kind_before(last, finished[1:]) if last else None,
+        "has_models": bool(last) or dataset.registered_models.exists(),
+        "scans": finished,
+        "figure": _figure(finished[::-1]),
+        "confusions": last.confusion_counts.all().top(TOP_CONFUSIONS) if last else [],
+        "backlog": _backlog(dataset),
+        "events": events.select_related("actor")[:EVENTS],
+    }
+    return render(request, "dashboard/dataset.html", context)
+
+
+def _same_kind_before(last: Scan, older: list[Scan]) -> Scan | None:
+    """Return the scan before of the same model and split: only these compare."""
+    return next((scan for scan in older if _series(scan) == _series(last)), None)
+
+
+def _backlog(dataset: Dataset) -> Backlog:
+    findings = Finding.objects.for_dataset(dataset)
+    waiting = findings.waiting().counts_by_kind()
+    verdicts = dict.fromkeys(Finding.ReviewState.values, 0)
+    for (state, _), n in findings.reviewed().count_by_state().items():
+        verdicts[state] += n
+    return Backlog(
+        errors=waiting.get((dataset.pk, Finding.Kind.MISCLASSIFIED), 0),
+        near_misses=waiting.get((dataset.pk, Finding.Kind.NEAR_MISS), 0),
+        confirmed=verdicts[Finding.ReviewState.CONFIRMED],
+        relabelled=verdicts[Finding.ReviewState.RELABELLED],
+        dismissed=verdicts[Finding.ReviewState.DISMISSED],
+    )
+
+
+def _series(scan: Scan) -> str:
+    """Return what makes two accuracies comparable: the model and the split."""
+    model = scan.model_version.registered_model.name
+    return f"{model}, {scan.get_split_display() if scan.split else 'all splits'}"
+
+
+def _figure(scans: list[Scan]) -> dict[str, object]:
+    """Return accuracy (above) and errors (below) by scan, the oldest first."""
+    series: dict[str, list[Scan]] = {}
+    for scan in scans:
+        if scan.accuracy is not None:
+            series.setdefault(_series(scan), []).append(scan)
+    traces: list[dict[str, object]] = []
+    for n, (name, members) in enumerate(series.items()):
+        look: dict[str, object] = {
+            "x": [f"#{scan.pk}" for scan in members],
+            "text": [str(scan.model_version) for scan in members],
+            "name": name,
+            "legendgroup": name,
+            "color": SERIES_COLOURS[n % len(SERIES_COLOURS)],
+        }
+        traces.append(
+            {
+                **look,
+                "y": [100 * (scan.accuracy or 0) for scan in members],
+                "mode": "lines+markers",
+                "hovertemplate": "%{text}: %{y:.1f} %<extra></extra>",
+            }
+        )
+        traces.append(
+            {
+                **look,
+                "y": [scan.errors for scan in members],
+                "type": "bar",
+                "yaxis": "y2",
+                "textposition": "none",
+                "showlegend": False,
+                "hovertemplate": "%{y} errors<extra></extra>",
+            }
+        )
+    order = [f"#{scan.pk}" for scan in scans]
+    return {"traces": traces, "layout": _layout(order, named=len(series) > 1)}
+
+
+def _layout(order: list[str], *, named: bool) -> dict[str, object]:
+    return {
+        "showlegend": named,
+        "barmode": "group",
+        "bargap": 0.5,
+        "xaxis": {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": order,
+            "anchor": "y2",
+        },
+        "yaxis": {"domain": [0.42, 1], "title": {"text": "accuracy, %"}},
+        "yaxis2": {
+            "domain": [0, 0.32],
+            "title": {"text": "errors"},
+            "rangemode": "tozero",
+        },
+    }
+
+
+@login_not_required
+@never_cache
+@require_GET
+def health(request: HttpRequest) -> JsonResponse:
+    """Answer 200 while the database and the cache do, else 503 with the one that does not."""
+    failing = []
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        failing.append("database")
+    try:
+        cache.set("health", 1, timeout=10)
+    except RedisError:
+        failing.append("cache")
+    if failing:
+        return JsonResponse({"status": "unavailable", "failing": failing}, status=503)
+    return JsonResponse({"status": "ok"})

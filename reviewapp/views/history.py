@@ -1,0 +1,161 @@
+"""The ledger: every confusion over all scans, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from reviewapp.access import access_dataset, access_one
+from reviewapp.filters import ConfusionFilter
+from reviewapp.ledger import LineHistory, histories
+from reviewapp.models import Confusion, ConfusionEvent, Finding, RegisteredModel, Scan
+from reviewapp.pagination import keyset_page
+from reviewapp.views.requests import UserRequest
+
+if TYPE_CHECKING:
+    from reviewapp.models.confusions import ConfusionQuerySet
+
+PAGE_SIZE = 50
+SCANS = 200  # as far back as curves go
+COLUMNS = 12  # the last scans, each with a column of its own
+CHARTED = 8  # confusions drawn in the chart
+
+
+@require_GET
+def index(request: UserRequest, slug: str) -> HttpResponse:
+    """Show the ledger, most frequent first, with each line's errors in every scan."""
+    dataset = access_dataset(request.user, slug)
+    query = ConfusionFilter(
+        request.GET, Confusion.objects.for_dataset(dataset), dataset=dataset
+    )
+    page = keyset_page(
+        cast("ConfusionQuerySet", query.qs).with_names(),
+        by=("present", "peak", "id"),
+        after=request.GET.get("after"),
+        size=PAGE_SIZE,
+    )
+    finished = Scan.objects.for_dataset(dataset).finished().with_names().newest_first()
+    if query.is_valid() and (model := query.form.cleaned_data["registered_model"]):
+        finished = finished.of_model(model)
+    scans = list(finished[:SCANS])[::-1]
+    lines = histories(dataset=dataset, lines=page.rows, scans=scans)
+    context = {
+        "dataset": dataset,
+        "filter": query,
+        "lines": lines,
+        "columns": scans[-COLUMNS:],
+        "rows": [(entry, entry.counts[-COLUMNS:]) for entry in lines],
+        "next": page.next,
+        "has_several_models": len({row.registered_model_id for row in page.rows}) > 1,
+        "errors_figure": errors_figure(scans),
+        "lines_figure": lines_figure(scans, lines[:CHARTED]),
+    }
+    return render(request, "history/index.html", context)
+
+
+@require_GET
+def detail(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
+    """Show one ledger line: its errors in every scan, its events, its findings."""
+    dataset = access_dataset(request.user, slug)
+    ledger = Confusion.objects.for_dataset(dataset).with_names()
+    line = access_one(ledger, pk=confusion_id)
+    finished = Scan.objects.for_dataset(dataset).finished().with_names().newest_first()
+    scans = list(finished.of_model(line.registered_model)[:SCANS])[::-1]
+    [entry] = histories(dataset=dataset, lines=[line], scans=scans)
+    findings = (
+        Finding.objects.for_dataset(dataset)
+        .of_model(line.registered_model)
+        .of_confusion(line.true_label_id, line.predicted_label_id)
+    )
+    states = [
+        (Finding.ReviewState(review), Finding.Presence(presence), n)
+        for (review, presence), n in findings.count_by_state().items()
+    ]
+    context = {
+        "dataset": dataset,
+        "line": line,
+        "entry": entry,
+        "rows": list(zip(scans, entry.counts, strict=True))[::-1],
+        "events": [
+            (event, Confusion.State(event.new_state), evidence_in_words(event))
+            for event in line.events.select_related("scan").order_by("-id")
+        ],
+        "states": states,
+        "waiting": findings.waiting().count(),
+        "figure": lines_figure(scans, [entry]),
+    }
+    return render(request, "history/detail.html", context)
+
+
+def evidence_in_words(event: ConfusionEvent) -> str:
+    """Return why a ledger line changed its state."""
+    said = event.evidence
+    parts = [
+        f"{said.get('present', 0)} still seen",
+        f"{said.get('waiting', 0)} without a verdict",
+        f"{said.get('reviewed', 0)} reviewed",
+    ]
+    if said.get("count_in_scan") is not None:
+        parts.insert(0, f"{said['count_in_scan']} in this scan")
+    return ", ".join(parts)
+
+
+def errors_figure(scans: Sequence[Scan]) -> dict[str, object]:
+    """Return what charts.js draws: all errors by scan, a curve for each model and split."""
+    kinds = dict.fromkeys((_model(scan), scan.split) for scan in scans)
+    return {
+        "traces": [
+            {
+                "name": f"{model.name}, {split or 'every split'}",
+                "x": [_mark(scan) for scan in scans],
+                "y": [
+                    scan.errors
+                    if (_model(scan), scan.split) == (model, split)
+                    else None
+                    for scan in scans
+                ],
+                "mode": "lines+markers",
+                "connectgaps": True,
+            }
+            for model, split in kinds
+        ],
+        "layout": _layout("errors"),
+    }
+
+
+def lines_figure(
+    scans: Sequence[Scan], lines: Sequence[LineHistory]
+) -> dict[str, object]:
+    """Return what charts.js draws: a curve for each ledger line, with its gaps."""
+    return {
+        "traces": [
+            {
+                "name": str(entry.line),
+                "x": [_mark(scan) for scan in scans],
+                "y": list(entry.counts),
+                "mode": "lines+markers",
+            }
+            for entry in lines
+        ],
+        "layout": _layout("errors"),
+    }
+
+
+def _layout(unit: str) -> dict[str, object]:
+    return {
+        "showlegend": True,
+        "xaxis": {"type": "category"},
+        "yaxis": {"title": {"text": unit}, "rangemode": "tozero"},
+    }
+
+
+def _model(scan: Scan) -> RegisteredModel:
+    return scan.model_version.registered_model
+
+
+def _mark(scan: Scan) -> str:
+    return f"{scan.pk} (v{scan.model_version.number})"

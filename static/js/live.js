@@ -1,0 +1,23 @@
+/* What htmx cannot say by itself: the server is gone, and "are you sure". */
+(() => {
+  const lost = "The server cannot be reached. What you see may be old; nothing is lost. The page tries again by itself where it shows progress.";
+
+  const showLost = () => {
+    const notices = document.getElementById("notices");
+    if (!notices || document.getElementById("server-lost")) return;
+    const notice = document.createElement("p");
+    notice.id = "server-lost";
+    notice.className = "notice notice--warning";
+    notice.textContent = lost;
+    notices.append(notice);
+  };
+
+  document.addEventListener("htmx:sendError", showLost);
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.xhr.status) document.getElementById("server-lost")?.remove();
+  });
+  document.addEventListener("submit", (event) => {
+    const question = event.submitter?.dataset.confirm;
+    if (question && !window.confirm(question)) event.preventDefault();
+  });
+})();
