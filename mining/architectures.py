@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Final, cast
 
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional
 
@@ -188,10 +187,12 @@ def build(architecture: str, n_classes: int) -> nn.Module:
     if architecture in BUILDERS:
         return BUILDERS[architecture](n_classes)
     name = architecture.removeprefix(_TORCHVISION)
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name != architecture and name in known:
-        model = torchvision.models.get_model(name, weights=None, num_classes=n_classes)
-        return cast("nn.Module", model)
+    if name != architecture:
+        from torchvision import models  # noqa: PLC0415 (takes seconds to import)
+
+        if name in models.list_models(module=models):
+            model = models.get_model(name, weights=None, num_classes=n_classes)
+            return cast("nn.Module", model)
     raise BadCheckpoint(
         f"The architecture {architecture!r} is not known. Give one of"
         f" {', '.join(BUILDERS)} or torchvision:<name>, such as torchvision:resnet18."

@@ -14,13 +14,8 @@ from torch import nn
 
 from mining.architectures import build
 from mining.exceptions import SHOWN_PROBLEMS, BadCheckpoint
-from mining.predictors import (
-    ONNX_ERRORS,
-    OnnxPredictor,
-    Predictor,
-    TorchPredictor,
-    resolve_device,
-)
+from mining.exported import load_exported
+from mining.predictors import Predictor, TorchPredictor, resolve_device
 from mining.sources.files import read_bytes
 from mining.specs import check_classes, checkpoint_digest, read_spec, unseen, write_spec
 from mining.types import Device, ModelSpec, Precision
@@ -43,16 +38,16 @@ def load_model(
 ) -> Predictor:
     """Load a checkpoint for inference.
 
-    `torch_export` archives are refused: `torch.export.load` (2.15) unpickles weights,
-    constants and sample inputs with `weights_only=False`, calls `pickle.loads` on opaque
-    constants and loads compiled libraries, so that opening one can run any code, and torch
-    offers no safe way.
+    A `torch_export` archive is read as data by `mining.archives` and its graph run operator
+    by operator; `torch.export.load`, which can run code, is never called. It computes in
+    the types it was exported with, whatever `precision` says. A batch that does not fit
+    the exported size is split, and its last part padded.
 
     Args:
         url: Local path or fsspec URL of the file.
         spec: What `read_spec` gives for it.
         device: Where to run; "auto" takes cuda where there is one.
-        precision: What to compute in; ONNX graphs keep their own.
+        precision: What to compute in; ONNX and exported graphs keep their own.
 
     Returns:
         A function of images uint8 (B, C, H, W) to logits float32 (B, K).
@@ -61,20 +56,33 @@ def load_model(
         BadCheckpoint: The file is missing, damaged, may not be opened or does not fit its
             spec; the message names it.
     """
-    if spec.format == "torch_export":
-        raise BadCheckpoint(
-            f"{url} was not opened: opening a torch.export archive can run code that is"
-            " hidden in it. Export the model to ONNX, or save its weights as safetensors."
-        )
     where = resolve_device(device)
     if spec.format == "onnx":
-        try:
-            return OnnxPredictor(_read(url), spec, url=url, device=where)
-        except ONNX_ERRORS as error:
-            raise BadCheckpoint(f"{url} is not a usable ONNX file: {error}") from error
+        return _load_onnx(url, spec, where)
+    if spec.format == "torch_export":
+        return TorchPredictor(
+            load_exported(_read(url), url=url),
+            spec,
+            url=url,
+            device=where,
+            precision="float32",
+            layout=torch.contiguous_format,
+        )
     model = build(spec.architecture, len(spec.classes))
     _fill(model, load_state_dict(url, spec), url=url, spec=spec)
     return TorchPredictor(model, spec, url=url, device=where, precision=precision)
+
+
+def _load_onnx(url: str, spec: ModelSpec, device: torch.device) -> Predictor:
+    from mining.onnx_predictor import (  # noqa: PLC0415 (onnxruntime takes long to import)
+        ONNX_ERRORS,
+        OnnxPredictor,
+    )
+
+    try:
+        return OnnxPredictor(_read(url), spec, url=url, device=device)
+    except ONNX_ERRORS as error:
+        raise BadCheckpoint(f"{url} is not a usable ONNX file: {error}") from error
 
 
 def load_state_dict(url: str, spec: ModelSpec) -> dict[str, torch.Tensor]:

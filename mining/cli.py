@@ -23,11 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mining.artefact import write_outcomes
-from mining.checkpoints import load_model, read_spec
 from mining.confusion import confusion_matrix, top_confusions
 from mining.exceptions import SHOWN_PROBLEMS, ClassMismatch, EmptySource, MiningError
-from mining.scan import scan_samples
 from mining.sources import Source, open_source
+from mining.sources.files import open_binary
+from mining.specs import read_spec, unseen
 from mining.types import (
     SPLITS,
     Device,
@@ -93,10 +93,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _scan(options: argparse.Namespace) -> None:
+    settings = _settings(options)
     spec = read_spec(options.checkpoint)
+    _check_there(options.checkpoint)
     source = open_source(options.root, options.manifest)
     total = _count(source, options.split, spec.classes)
-    settings = _settings(options)
+    # Here, so that everything above answers at once: torch takes seconds to import.
+    from mining.checkpoints import load_model  # noqa: PLC0415 (loads torch)
+    from mining.scan import scan_samples  # noqa: PLC0415 (loads torch)
+
     predictor = load_model(
         options.checkpoint, spec, device=settings.device, precision=settings.precision
     )
@@ -127,6 +132,13 @@ def _settings(options: argparse.Namespace) -> ScanSettings:
         )
     except ValueError as error:
         raise MiningError(f"{error}.") from error
+
+
+def _check_there(checkpoint: str) -> None:
+    try:
+        open_binary(checkpoint).close()
+    except OSError as error:
+        raise unseen(checkpoint, error) from error
 
 
 def _chosen(source: Source, split: str | None) -> Iterator[SourceEntry]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
 from mining.exceptions import BadCheckpoint
-from mining.threads import plan_threads
 from mining.types import Device, ModelSpec, Precision, Preprocessing
 
 _FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
@@ -78,9 +75,12 @@ class Normaliser:
         return moved.float().mul_(self._scale).add_(self._shift)
 
 
-def _check_logits(
-    logits: torch.Tensor, *, batch: int, n_classes: int, url: str
-) -> None:
+def check_logits(logits: torch.Tensor, *, batch: int, n_classes: int, url: str) -> None:
+    """Check that an output is logits (batch, n_classes).
+
+    Raises:
+        BadCheckpoint: It has another shape or is made of probabilities.
+    """
     if logits.shape != (batch, n_classes):
         raise BadCheckpoint(
             f"{url} gives an output of shape {tuple(logits.shape)} for {batch} images;"
@@ -97,7 +97,11 @@ def _check_logits(
 
 
 class TorchPredictor:
-    """Runs a torch module, in channels-last layout and inference mode."""
+    """Runs a torch module in inference mode.
+
+    Convolutions are fastest in channels-last layout; a graph that was exported from
+    contiguous tensors may not take another one.
+    """
 
     def __init__(
         self,
@@ -107,18 +111,20 @@ class TorchPredictor:
         url: str,
         device: torch.device,
         precision: Precision = "auto",
+        layout: torch.memory_format = torch.channels_last,
     ) -> None:
         self.n_classes = len(spec.classes)
         self.device = device
         self._url = url
-        self._model = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks memory_format with a device
+        self._layout = layout
+        self._model = model.eval().to(device, memory_format=layout)  # type: ignore[call-overload]  # its stub lacks memory_format with a device
         self._normalise = Normaliser(spec.preprocessing, device)
         self._dtype = resolve_precision(precision, device)
 
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits float32 (B, K) on the CPU for images uint8 (B, C, H, W)."""
-        x = self._normalise(batch).contiguous(memory_format=torch.channels_last)
+        x = self._normalise(batch).contiguous(memory_format=self._layout)
         low = self._dtype != torch.float32
         try:
             with torch.autocast(self.device.type, self._dtype, enabled=low):
@@ -136,85 +142,5 @@ class TorchPredictor:
                 f"{self._url} gives a {kind}, not one tensor of logits."
             )
         logits = output.float().cpu()
-        _check_logits(logits, batch=len(batch), n_classes=self.n_classes, url=self._url)
+        check_logits(logits, batch=len(batch), n_classes=self.n_classes, url=self._url)
         return logits
-
-
-class OnnxPredictor:
-    """Runs an ONNX graph with one float32 image input; its first output is the logits.
-
-    The file's bytes are handed over, so a graph cannot pull in files beside it. A graph
-    with a fixed batch size is fed that many images, the last batch padded with zeros.
-    """
-
-    def __init__(
-        self, data: bytes, spec: ModelSpec, *, url: str, device: torch.device
-    ) -> None:
-        self.n_classes = len(spec.classes)
-        self.device = device
-        self._url = url
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = plan_threads(device=device.type).intra_op
-        options.log_severity_level = 4  # what fails is raised as well
-        wanted = ["CPUExecutionProvider"]
-        if device.type == "cuda":
-            wanted.insert(0, "CUDAExecutionProvider")
-        there = onnxruntime.get_available_providers()
-        self._session: Any = onnxruntime.InferenceSession(
-            data, options, providers=[name for name in wanted if name in there]
-        )
-        inputs = self._session.get_inputs()
-        if (
-            len(inputs) != 1
-            or inputs[0].type != "tensor(float)"
-            or len(inputs[0].shape) != 4
-        ):
-            found = ", ".join(
-                f"{item.name} {item.type} {item.shape}" for item in inputs
-            )
-            raise BadCheckpoint(
-                f"{url} must have one float32 input (batch, channels, height, width);"
-                f" it has: {found or 'none'}."
-            )
-        self._input: str = inputs[0].name
-        size = inputs[0].shape[0]
-        self._fixed_batch = size if isinstance(size, int) else None
-        self._normalise = Normaliser(spec.preprocessing, torch.device("cpu"))
-
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits float32 (B, K) on the CPU for images uint8 (B, C, H, W)."""
-        x = self._normalise(batch).numpy()
-        step = self._fixed_batch or len(x)
-        try:
-            parts = [
-                self._run(x[start : start + step]) for start in range(0, len(x), step)
-            ]
-        except ONNX_ERRORS as error:
-            raise BadCheckpoint(
-                f"{self._url} cannot take images of shape {tuple(batch.shape[1:])}:"
-                f" {error}"
-            ) from error
-        logits = torch.from_numpy(np.concatenate(parts)).float()
-        _check_logits(logits, batch=len(batch), n_classes=self.n_classes, url=self._url)
-        return logits
-
-    def _run(self, x: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
-        missing = (self._fixed_batch or len(x)) - len(x)
-        if missing:
-            x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
-        output = self._session.run(None, {self._input: x})[0]
-        return output[: len(output) - missing] if missing else output
-
-
-_onnx_state: Any = onnxruntime.capi.onnxruntime_pybind11_state
-# onnxruntime's errors share no base class but Exception.
-ONNX_ERRORS: tuple[type[Exception], ...] = (
-    _onnx_state.EPFail,
-    _onnx_state.Fail,
-    _onnx_state.InvalidArgument,
-    _onnx_state.InvalidGraph,
-    _onnx_state.InvalidProtobuf,
-    _onnx_state.NoSuchFile,
-    _onnx_state.NotImplemented,
-    _onnx_state.RuntimeException,
-)

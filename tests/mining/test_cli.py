@@ -96,3 +96,39 @@ def test_it_runs_as_a_module(farm):
     assert done.returncode == 2
     assert done.stderr.startswith("mining: The worker cannot see")
     assert "Traceback" not in done.stderr
+
+
+def loaded_after(code: str, *names: str) -> str:
+    """Run code in a fresh interpreter; return which of the modules it imported."""
+    code += f"\nprint([name for name in {names} if name in sys.modules])"
+    command = [sys.executable, "-c", f"import sys\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "scan --help", "scan", "scan {farm}/data {farm}/none"]
+)
+def test_what_needs_no_model_answers_without_torch(farm, arguments):
+    arguments = arguments.format(farm=farm).split()
+    code = f"""
+from mining.cli import main
+try:
+    main({arguments})
+except SystemExit:
+    pass"""
+    assert loaded_after(code, "torch", "torchvision", "onnxruntime") == "[]"
+
+
+def test_a_missing_checkpoint_is_said_before_the_data_set_is_read(farm, capsys):
+    (farm / "m.safetensors").unlink()
+    assert main(["scan", f"{farm}/none", f"{farm}/m.safetensors"]) == 2
+    assert f"The worker cannot see {farm}/m.safetensors" in capsys.readouterr().err
+
+
+def test_onnxruntime_and_torchvision_are_imported_only_for_their_models(farm):
+    code = f"""
+from mining.checkpoints import load_model, read_spec
+path = {f"{farm}/m.safetensors"!r}
+load_model(path, read_spec(path), device="cpu")"""
+    assert loaded_after(code, "torch", "torchvision", "onnxruntime") == "['torch']"
