@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import django_filters
 from django import forms
@@ -21,6 +21,8 @@ from reviewapp.models import (
 )
 from reviewapp.models.findings import FindingQuerySet
 
+Choice = django_filters.ModelChoiceFilter
+
 
 class DatasetScoped(django_filters.FilterSet):
     """A filter set whose choices come from one data set.
@@ -37,13 +39,12 @@ class DatasetScoped(django_filters.FilterSet):
             return
         for name in ("true_label", "predicted_label"):
             if name in self.filters:
-                self.filters[name].queryset = Label.objects.filter(
-                    dataset=dataset
-                ).order_by("index", "name")
+                labels = Label.objects.filter(dataset=dataset)
+                choice = cast(Choice, self.filters[name])
+                choice.queryset = labels.order_by("index", "name")
         if "registered_model" in self.filters:
-            self.filters["registered_model"].queryset = RegisteredModel.objects.filter(
-                findings__dataset=dataset
-            ).distinct()
+            models = RegisteredModel.objects.filter(findings__dataset=dataset)
+            cast(Choice, self.filters["registered_model"]).queryset = models.distinct()
 
 
 class FindingFilter(DatasetScoped):

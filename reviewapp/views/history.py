@@ -111,7 +111,7 @@ def errors_figure(scans: Sequence[Scan]) -> dict[str, object]:
         "traces": [
             {
                 "name": f"{model.name}, {split or 'every split'}",
-                "x": [_mark(scan) for scan in scans],
+                "x": [str(scan.pk) for scan in scans],
                 "y": [
                     scan.errors
                     if (_model(scan), scan.split) == (model, split)
@@ -123,7 +123,7 @@ def errors_figure(scans: Sequence[Scan]) -> dict[str, object]:
             }
             for model, split in kinds
         ],
-        "layout": _layout("errors"),
+        "layout": _layout(),
     }
 
 
@@ -135,27 +135,33 @@ def lines_figure(
         "traces": [
             {
                 "name": str(entry.line),
-                "x": [_mark(scan) for scan in scans],
+                "x": [str(scan.pk) for scan in scans],
                 "y": list(entry.counts),
                 "mode": "lines+markers",
             }
             for entry in lines
         ],
-        "layout": _layout("errors"),
+        "layout": _layout(),
     }
 
 
-def _layout(unit: str) -> dict[str, object]:
+def _layout() -> dict[str, object]:
     return {
         "showlegend": True,
-        "xaxis": {"type": "category"},
-        "yaxis": {"title": {"text": unit}, "rangemode": "tozero"},
+        # Two columns, on a phone too: eight lines must leave room for the curves.
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "yanchor": "bottom",
+            "entrywidth": 0.45,
+            "entrywidthmode": "fraction",
+            "font": {"size": 11},
+        },
+        "xaxis": {"type": "category", "title": {"text": "scan"}},
+        "yaxis": {"rangemode": "tozero"},
     }
 
 
 def _model(scan: Scan) -> RegisteredModel:
     return scan.model_version.registered_model
-
-
-def _mark(scan: Scan) -> str:
-    return f"{scan.pk} (v{scan.model_version.number})"
