@@ -1,0 +1,89 @@
+"""What every route below a data set has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar, cast
+
+from django.db.models import Model, QuerySet
+from django_filters import FilterSet
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from reviewapp.access import access_dataset
+from reviewapp.filters import DatasetScoped
+from reviewapp.models import Dataset, Role, User
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+class DatasetFilterBackend(DjangoFilterBackend):
+    """Filters whose labels and models are those of the route's data set."""
+
+    def get_filterset_kwargs(
+        self, request: Any, queryset: QuerySet[Any], view: APIView
+    ) -> dict[str, Any]:
+        """Add the data set for the filter sets that take one."""
+        kwargs: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
+        filterset_class = self.get_filterset_class(view, queryset)
+        if filterset_class and issubclass(filterset_class, DatasetScoped):
+            kwargs["dataset"] = cast("DatasetViewSet[Any]", view).dataset
+        return kwargs
+
+
+class DatasetViewSet(GenericViewSet[ModelT]):
+    """Routes below `datasets/<slug>/`, open to members of the data set alone.
+
+    Attributes:
+        roles: Action -> the role it needs; any member may do what is not listed.
+        keyset: The order of lists, descending, the last field unique.
+        dataset: Set before the action runs.
+    """
+
+    roles: ClassVar[Mapping[str, Role]] = {}
+    keyset: Sequence[str] = ("id",)
+    filter_backends = (DatasetFilterBackend,)
+    filterset_class: type[FilterSet] | None = None
+    lookup_value_converter = "int"
+    dataset: Dataset
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let members with the needed role through; 404 for everybody else."""
+        super().initial(request, *args, **kwargs)
+        role = self.roles.get(self.action or "", Role.REVIEWER)
+        self.dataset = access_dataset(self.person, kwargs["slug"], role=role)
+
+    @property
+    def person(self) -> User:
+        """Return who asks; nobody gets here without signing in."""
+        return cast("User", self.request.user)
+
+    def get_queryset(self) -> QuerySet[ModelT]:
+        """Return the rows of the data set; none while the schema is made."""
+        if getattr(self, "swagger_fake_view", False):
+            return super().get_queryset().none()
+        return self.rows()
+
+    def rows(self) -> QuerySet[ModelT]:
+        """Return the rows of `self.dataset`."""
+        raise NotImplementedError
+
+    def page_of(
+        self, rows: QuerySet[Any], serializer: type[serializers.ModelSerializer[Any]]
+    ) -> Response:
+        """Return a page of rows that are not the route's own."""
+        page: Any = self.paginate_queryset(rows)
+        return self.get_paginated_response(serializer(page, many=True).data)
+
+    def read(self, serializer: serializers.Serializer[Any]) -> dict[str, Any]:
+        """Return a request's checked data.
+
+        Raises:
+            ValidationError: A field is missing or wrong.
+        """
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)

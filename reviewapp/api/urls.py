@@ -1,0 +1,50 @@
+"""Every route of the API. What is below a data set is open to its members alone."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.routers import SimpleRouter
+
+from reviewapp.api.confusions import ConfusionsViewSet
+from reviewapp.api.datasets import (
+    DatasetsViewSet,
+    EventsViewSet,
+    LabelsViewSet,
+    RegistrationsViewSet,
+)
+from reviewapp.api.findings import FindingsViewSet
+from reviewapp.api.fixsets import ExportsViewSet, FixSetsViewSet
+from reviewapp.api.people import MembersViewSet
+from reviewapp.api.registry import ModelVersionsViewSet, RegisteredModelsViewSet
+from reviewapp.api.reviews import ReviewsViewSet
+from reviewapp.api.scans import ScansViewSet, SchedulesViewSet
+
+datasets = SimpleRouter(use_regex_path=False)
+datasets.register("datasets", DatasetsViewSet, basename="api-dataset")
+
+below = SimpleRouter(use_regex_path=False)
+below.register("labels", LabelsViewSet, basename="api-label")
+below.register("registrations", RegistrationsViewSet, basename="api-registration")
+below.register("events", EventsViewSet, basename="api-event")
+below.register("members", MembersViewSet, basename="api-member")
+below.register("registered-models", RegisteredModelsViewSet, basename="api-model")
+below.register("model-versions", ModelVersionsViewSet, basename="api-version")
+below.register("scans", ScansViewSet, basename="api-scan")
+below.register("schedules", SchedulesViewSet, basename="api-schedule")
+below.register("confusions", ConfusionsViewSet, basename="api-confusion")
+below.register("findings", FindingsViewSet, basename="api-finding")
+below.register("reviews", ReviewsViewSet, basename="api-review")
+below.register("fix-sets", FixSetsViewSet, basename="api-fixset")
+below.register("exports", ExportsViewSet, basename="api-export")
+
+urlpatterns = [
+    path(
+        "schema/",
+        SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]),
+        name="api-schema",
+    ),
+    *datasets.urls,
+    path("datasets/<slug:slug>/", include(below.urls)),
+]

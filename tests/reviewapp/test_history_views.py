@@ -1,0 +1,224 @@
+"""The history never says 0 for a scan that did not look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from reviewapp.actions.confusions import update_ledger
+from reviewapp.ledger import histories, spark_lines
+from reviewapp.models import Confusion, Finding, Scan, User
+from reviewapp.templatetags.hardmine import MISSING
+from tests import factories
+from tests.conftest import World
+
+ClientOf = Callable[[User], Client]
+URL = "/datasets/animals/history/"
+
+
+def counts(world: World, *scans: Scan) -> list[int | None]:
+    lines = list(Confusion.objects.with_names().order_by("id")[:1])
+    loaded = [Scan.objects.with_names().get(pk=scan.pk) for scan in scans]
+    [entry] = histories(dataset=world.dataset, lines=lines, scans=loaded)
+    return list(entry.counts)
+
+
+def another_scan(world: World, **fields: object) -> Scan:
+    return factories.ScanFactory(
+        **{"model_version": world.scan.model_version, "correct": 5} | fields
+    )
+
+
+def test_a_scan_that_covered_the_pair_and_saw_none_says_0(world: World) -> None:
+    assert counts(world, world.scan, another_scan(world)) == [3, 0]
+    assert counts(world, another_scan(world, split="")) == [0]
+
+
+def test_another_split_says_nothing(world: World) -> None:
+    assert counts(world, another_scan(world, split="val")) == [None]
+
+
+def test_a_split_where_the_pair_was_found_counts(world: World) -> None:
+    sample = factories.SampleFactory(label=world.labels[0], split="val")
+    factories.FindingFactory(
+        sample=sample, predicted_label=world.labels[1], registered_model=world.model
+    )
+    assert counts(world, another_scan(world, split="val")) == [0]
+
+
+def test_a_scan_for_the_record_says_what_it_saw_and_never_0(world: World) -> None:
+    old = another_scan(world, for_record=True)
+    assert counts(world, old) == [None]
+    factories.ConfusionCountFactory(
+        scan=old, true_label=world.labels[0], predicted_label=world.labels[1], count=2
+    )
+    assert counts(world, old) == [2]
+
+
+def test_a_scan_without_the_class_says_nothing(world: World) -> None:
+    before_dogs = [world.labels[0].pk, world.labels[2].pk]
+    assert counts(world, another_scan(world, classes=before_dogs)) == [None]
+
+
+def test_a_scan_of_another_model_says_nothing(world: World) -> None:
+    model = factories.RegisteredModelFactory(dataset=world.dataset)
+    version = factories.ModelVersionFactory(registered_model=model, checkpoint="b")
+    assert counts(world, another_scan(world, model_version=version)) == [None]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], []),
+        ([None], []),
+        ([5], ["2.0,2.0 2.0,2.0"]),
+        ([0, 0], ["2.0,22.0 94.0,22.0"]),
+        ([4, 2, 0], ["2.0,2.0 48.0,12.0 94.0,22.0"]),
+        ([4, None, 4], ["2.0,2.0 2.0,2.0", "94.0,2.0 94.0,2.0"]),
+    ],
+)
+def test_sparklines_break_where_nothing_is_known(
+    given: list[int | None], expected: list[str]
+) -> None:
+    assert spark_lines(given) == expected
+
+
+def test_the_ledger_shows_a_dash_for_what_a_scan_did_not_cover(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    another_scan(world)
+    another_scan(world, split="val")
+    another_scan(world, state=Scan.State.FAILED)
+
+    response = client_of(rita).get(URL)
+
+    [(entry, columns)] = response.context["rows"]
+    assert str(entry.line) == "cat → dog"
+    assert columns == (3, 0, None)
+    html = response.content.decode()
+    cells = [f'<td class="num">{n}</td>' for n in (3, 0, MISSING)]
+    assert "".join(cells) in html
+    assert 'aria-label="3, 0, not covered"' in html
+    figure = response.context["lines_figure"]
+    assert [trace["y"] for trace in figure["traces"]] == [[3, 0, None]]
+    errors = response.context["errors_figure"]["traces"]
+    assert [(t["name"], t["y"]) for t in errors] == [
+        ("resnet, test", [3, 0, None]),
+        ("resnet, val", [None, None, 0]),
+    ]
+
+
+def test_at_most_twelve_scans_have_a_column(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    scans = [another_scan(world) for _ in range(14)]
+    response = client_of(rita).get(URL)
+    assert response.context["columns"] == scans[-12:]
+    assert len(response.context["rows"][0][0].counts) == 15
+
+
+def test_it_filters_by_state_label_and_model(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    factories.ConfusionFactory(
+        registered_model=world.model,
+        true_label=world.labels[1],
+        predicted_label=world.labels[2],
+        state="fixed",
+        present=0,
+        peak=9,
+    )
+    client = client_of(rita)
+
+    def names(**query: object) -> list[str]:
+        response = client.get(URL, query)
+        return [str(entry.line) for entry in response.context["lines"]]
+
+    assert names() == ["cat → dog", "dog → fox"]  # what is still seen comes first
+    assert names(state="fixed") == ["dog → fox"]
+    assert names(true_label=world.labels[0].pk) == ["cat → dog"]
+    assert names(predicted_label=world.labels[2].pk) == ["dog → fox"]
+    assert len(names(registered_model=world.model.pk)) == 2
+    assert names(state="nonsense") == ["cat → dog", "dog → fox"]
+
+
+def test_the_filter_offers_no_label_of_another_data_set(
+    world: World, charlie: User, rita: User, client_of: ClientOf
+) -> None:
+    other = charlie.memberships.get().dataset
+    factories.LabelFactory(dataset=other, name="secret class")
+    assert "secret class" not in client_of(rita).get(URL).content.decode()
+
+
+def test_a_made_up_page_token_is_refused(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    response = client_of(rita).get(URL, {"after": "made-up"})
+    assert response.status_code == 400
+    assert "Start from the first page" in response.content.decode()
+
+
+def test_without_a_ledger_it_says_what_to_do(rita: User, client_of: ClientOf) -> None:
+    assert "No confusion to show" in client_of(rita).get(URL).content.decode()
+
+
+def test_the_line_shows_its_events_scans_and_findings(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    Finding.objects.filter(pk=world.findings[0].pk).update(review_state="confirmed")
+    update_ledger(dataset=world.dataset, model=world.model, scan=world.scan)
+    line = Confusion.objects.get()
+
+    response = client_of(rita).get(f"{URL}{line.pk}/")
+
+    assert response.context["waiting"] == 2
+    assert response.context["states"] == [
+        ("confirmed", "seen", 1),
+        ("open", "seen", 2),
+    ]
+    assert response.context["rows"] == [(world.scan, 3)]
+    html = response.content.decode()
+    assert "in review" in html
+    assert "3 in this scan, 3 still seen, 2 without a verdict, 1 reviewed" in html
+    assert "Review 2" in html
+
+
+def test_another_teams_line_is_not_found(
+    world: World, charlie: User, client_of: ClientOf
+) -> None:
+    line = Confusion.objects.get()
+    client = client_of(charlie)
+    assert client.get(f"{URL}{line.pk}/").status_code == 404
+    assert client.get(f"/datasets/other/history/{line.pk}/").status_code == 404
+
+
+def test_it_costs_the_same_queries_for_3_and_30_lines(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    client = client_of(rita)
+
+    def add(n: int) -> None:
+        for _ in range(n):
+            factories.ConfusionFactory(
+                registered_model=world.model,
+                true_label=world.labels[0],
+                predicted_label=factories.LabelFactory(dataset=world.dataset),
+                first_scan=world.scan,
+                last_scan=world.scan,
+            )
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(URL).status_code == 200
+        return len(captured)
+
+    add(2)
+    few = queries()
+    add(27)
+    # Session, user, data set, ledger, scans, counts, splits, and the filter's choices:
+    # true labels, predicted labels, models.
+    assert few == queries() == 10
