@@ -105,7 +105,7 @@ def _samples(shard: Shard) -> Iterator[SampleRef]:
             id=sample.pk,
             key=sample.key,
             url=url_for(root, sample.key),
-            label=index[sample.label_id],
+            label=index.get(sample.label_id, -1),  # -1: an outcome that says so
             digest=sample.digest,
         )
 

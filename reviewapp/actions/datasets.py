@@ -201,6 +201,11 @@ def _merge(registration: Registration) -> None:
             cursor.execute(statement, {"dataset": dataset.pk, "now": timezone.now()})
     registration.total, registration.added, registration.changed = counts[:3]
     registration.relabelled, registration.removed = counts[3:]
+    if len(names) == 1:
+        registration.message = (
+            f"Only one class, {names[0]}: there is nothing to confuse it with. Check "
+            "the folders' names or the label column."
+        )
     registration.state = Registration.State.DONE
     registration.finished_at = timezone.now()
     registration.save()

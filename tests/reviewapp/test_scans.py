@@ -355,3 +355,45 @@ def test_a_worker_without_the_checkpoint_says_what_to_do(net):
     Path(net.checkpoint).unlink()
     with pytest.raises(BadCheckpoint, match=r"1\.onnx"):
         scanning.scan(net)
+
+
+def test_a_single_class_is_registered_with_a_warning(data_root, staff, model_root):
+    write_image(data_root / "a/test/cat/1.png", LEVELS["cat"])
+    dataset = scanning.register(data_root / "a", staff)
+    assert "Only one class, cat" in dataset.registrations.get().message
+    checkpoint = write_brightness_model(model_root / "1.onnx")
+    spec = model_root / "1.onnx.json"
+    spec.write_text(spec.read_text().replace('"dog"', "").replace('"fox"', ""))
+    with pytest.raises(BadCheckpoint, match=r"1\.onnx\.json"):
+        scanning.add_version(dataset, checkpoint)
+
+
+def test_a_model_of_another_class_count_is_refused(animals, model_root):
+    levels = {"cat": 60, "dog": 130}
+    with pytest.raises(ClassMismatch, match="fox"):
+        scanning.add_version(
+            animals, write_brightness_model(model_root / "2.onnx", levels)
+        )
+    reordered = {"dog": 130, "cat": 60, "fox": 200}
+    with pytest.raises(ClassMismatch, match="order"):
+        scanning.add_version(
+            animals, write_brightness_model(model_root / "3.onnx", reordered)
+        )
+    assert not ModelVersion.objects.exists()
+
+
+def test_registering_a_checkpoint_twice_is_one_version(animals, net, model_root):
+    assert scanning.add_version(animals, model_root / "1.onnx") == net
+
+
+def test_a_class_that_vanished_during_a_scan_is_said(net, animals):
+    started = start_scan(
+        dataset=animals, version=net, trigger=Scan.Trigger.PAGE, by=None
+    )
+    sample = animals.samples.first()
+    stray = factories.LabelFactory(dataset=animals, index=None, name="wolf")
+    sample.label = stray
+    sample.save(update_fields=["label"])
+    scanning.run(started)
+    assert (started.state, started.unreadable) == (Scan.State.DONE, 1)
+    assert "is not one of" in started.unreadable_samples.get().reason
