@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import signal
-import socket
-import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
-from PIL import Image
 from rest_framework.test import APIClient
 
-from mining.specs import read_spec
 from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.reviews import decide
-from reviewapp.demo import elpv, fashion
-from reviewapp.demo.accounts import ensure_accounts
-from reviewapp.demo.folders import whole_folder
 from reviewapp.management import scans as watching
 from reviewapp.management.commands import scan as scan_command
 from reviewapp.management.meter import Meter
@@ -53,11 +40,6 @@ def run(name: str, *words: str) -> str:
     out = StringIO()
     call_command(name, *words, stdout=out, stderr=StringIO())
     return out.getvalue()
-
-
-def track(label: str, total: int) -> Meter:
-
-    return Meter(OutputWrapper(StringIO()), label, total)
 
 
 @pytest.fixture
@@ -122,8 +104,9 @@ def test_an_interrupted_registration_does_not_look_as_if_it_ran(
     words = ("Animals", str(folder), "--by", "staff")
     with monkeypatch.context() as patch:
         patch.setattr(Meter, "reach", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(CommandError, match="Stopped") as caught:
             run("register_dataset", *words)
+    assert caught.value.returncode == 130
     assert Registration.objects.get().state == Registration.State.FAILED
     assert "18 added" in run("register_dataset", *words)
 
@@ -215,6 +198,18 @@ def test_a_failed_scan_is_an_error_with_the_reason(
     with pytest.raises(CommandError, match="failed: No such file") as caught:
         run("scan", "animals", net)
     assert caught.value.returncode == 1
+
+
+def test_ctrl_c_leaves_the_scan_to_its_worker(
+    net: str, monkeypatch: pytest.MonkeyPatch, work_at_once: None
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scan_command, "wait_for", interrupt)
+    with pytest.raises(CommandError, match="goes on without this command") as caught:
+        run("scan", "animals", net)
+    assert caught.value.returncode == 130
 
 
 def test_a_dead_worker_is_not_waited_for(
@@ -313,241 +308,3 @@ def test_a_token_opens_the_api(staff: User, clean_cache: None) -> None:
     assert client.get("/api/datasets/").status_code == 401
     client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
     assert client.get("/api/datasets/").status_code == 200
-
-
-# --- up ---------------------------------------------------------------------------
-
-
-def test_up_refuses_a_taken_port_before_anything_starts() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with pytest.raises(
-            CommandError, match=f"Port {port} .* is taken.*--port {port + 1}"
-        ):
-            run("up", "--port", str(port))
-
-
-@pytest.mark.slow
-@pytest.mark.django_db(transaction=True)
-def test_up_serves_until_ctrl_c_and_ends_with_the_part_that_dies(
-    tmp_path: Path,
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    with (tmp_path / "log").open("wb") as log:
-        up = subprocess.Popen(
-            [sys.executable, "manage.py", "up", "--port", str(port)],
-            cwd=settings.BASE_DIR,
-            env=_environment(),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        _wait_until(lambda: _answers(port) and b"beat started" in _log(tmp_path))
-        up.send_signal(signal.SIGINT)
-        assert up.wait(30) == 0, _log(tmp_path).decode()
-    finally:
-        up.kill()
-    text = _log(tmp_path).decode()
-    assert f"http://127.0.0.1:{port}" in text
-    for name in ("web", "scan", "worker", "beat"):
-        assert f"{name} stopped" in text
-    assert not _answers(port)
-
-
-@pytest.mark.parametrize(("status", "expected"), [(3, 3), (0, 1)])
-def test_up_ends_with_the_status_of_the_part_that_dies(
-    status: int, expected: int, monkeypatch: pytest.MonkeyPatch, db: None
-) -> None:
-    from reviewapp.management.commands import up
-
-    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-    dies = [sys.executable, "-c", f"raise SystemExit({status})"]
-    monkeypatch.setattr(up, "web_command", lambda **_: sleep)
-    monkeypatch.setattr(up, "worker_command", lambda *_, **__: sleep)
-    monkeypatch.setattr(up, "beat_command", lambda: dies)
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with pytest.raises(SystemExit) as caught:
-            run("up", "--port", "0")
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    assert caught.value.code == expected
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    from tests.flows.worker import database_url
-
-    return {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "DATABASE_URL": database_url(),
-    }
-
-
-def _log(folder: Path) -> bytes:
-    return (folder / "log").read_bytes()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as caller:
-            caller.sendall(b"GET /healthz/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            return caller.recv(12).endswith(b"200")
-    except OSError:
-        return False
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-# --- the demo -----------------------------------------------------------------------
-
-
-def test_a_third_of_the_photographs_tests() -> None:
-    splits = [elpv.split_of(row) for row in range(2624)]
-    assert splits.count("test") == 874
-    assert splits.count("train") > 8 * splits.count("val") > 0
-
-
-def test_the_grades_are_in_the_order_of_the_alphabet() -> None:
-    assert list(elpv.GRADES) == sorted(elpv.GRADES)
-
-
-@pytest.fixture
-def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package elpv_dataset with nine cells, the brighter the more defective."""
-    data = tmp_path / "package" / "elpv_dataset" / "data"
-    rows = []
-    for number in range(9):
-        name = f"images/cell{number:04d}.png"
-        write_image(data / name, 60 * (number % 4), seed=number, side=300)
-        rows.append(f"{name}  {number % 4 / 3:.16f}  mono")
-    (data / "labels.csv").write_text("\n".join(rows) + "\n")
-    (data.parent / "__init__.py").touch()
-    monkeypatch.syspath_prepend(data.parent.parent)
-    monkeypatch.delitem(sys.modules, "elpv_dataset", raising=False)
-    folder = tmp_path / "elpv"
-    elpv.prepare_elpv(folder, track)
-    return folder
-
-
-def test_it_copies_the_photographs_with_a_manifest(cells: Path) -> None:
-    lines = (cells / "manifest.csv").read_text().splitlines()
-    assert lines[:5] == [
-        "path,label,split,probability,type",
-        "images/cell0000.png,functional,val,0.0000000000000000,mono",
-        "images/cell0001.png,mild,train,0.3333333333333333,mono",
-        "images/cell0002.png,moderate,test,0.6666666666666666,mono",
-        "images/cell0003.png,severe,train,1.0000000000000000,mono",
-    ]
-    assert len(list((cells / "images").iterdir())) == len(lines) - 1 == 9
-
-
-def test_a_folder_that_was_not_finished_leaves_nothing(tmp_path: Path) -> None:
-    def interrupted() -> None:
-        with whole_folder(tmp_path / "data") as partial:
-            (partial / "1.png").touch()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_it_trains_a_network_that_can_be_scanned_with(
-    cells: Path, tmp_path: Path
-) -> None:
-    import torch
-
-    from mining.checkpoints import load_model
-    from reviewapp.demo.training import train_elpv
-
-    path = tmp_path / "models" / "net.safetensors"
-    threads = torch.get_num_threads()
-    try:
-        train_elpv(cells, path, elpv.GRADES, track)
-    finally:
-        torch.set_num_threads(threads)
-    spec = read_spec(str(path))
-    assert spec.classes == elpv.GRADES
-    model = load_model(str(path), spec, device="cpu", precision="float32")
-    logits = model(torch.zeros(2, 3, 224, 224, dtype=torch.uint8))
-    assert logits.shape == (2, 4)
-    assert torch.isfinite(logits).all()
-    assert sorted(file.name for file in path.parent.iterdir()) == [
-        "net.safetensors",
-        "net.safetensors.json",
-    ]
-
-
-@pytest.fixture
-def clothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """Files of Fashion-MNIST with 40 images to train on and 10 to test."""
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 28, 28)).astype(np.uint8)
-    for prefix, n in (("train", 40), ("t10k", 10)):
-        numbers = (np.arange(n) % 10).astype(np.uint8)
-        for kind, header, data in (
-            ("images-idx3", 16, pixels[:n]),
-            ("labels-idx1", 8, numbers),
-        ):
-            with gzip.open(tmp_path / f"{prefix}-{kind}-ubyte.gz", "wb") as file:
-                file.write(bytes(header) + data.tobytes())
-    monkeypatch.setattr(fashion, "DEBIAN", tmp_path)
-    return pixels
-
-
-def test_it_writes_every_image_into_the_folder_of_its_class(
-    clothing: np.ndarray, tmp_path: Path
-) -> None:
-    fashion.prepare_fashion(tmp_path / "out", track)
-    files = sorted(p.relative_to(tmp_path / "out") for p in tmp_path.glob("out/*/*/*"))
-    assert len(files) == 50
-    assert str(files[0]) == "test/Ankle boot/00009.png"
-    with Image.open(tmp_path / "out/train/Coat/00034.png") as image:
-        assert (np.asarray(image) == clothing[34]).all()
-
-
-@pytest.mark.slow
-def test_it_trains_on_the_classes_in_the_order_of_the_data_set(
-    clothing: np.ndarray, tmp_path: Path
-) -> None:
-    import torch
-
-    from reviewapp.demo.training import train_fashion
-
-    threads = torch.get_num_threads()
-    try:
-        train_fashion(tmp_path, tmp_path / "m" / "net", sorted(fashion.CLASSES), track)
-    finally:
-        torch.set_num_threads(threads)
-    assert read_spec(str(tmp_path / "m" / "net")).classes[0] == "Ankle boot"
-
-
-def test_the_accounts_are_made_once_with_passwords_nobody_else_reads(
-    db: None, tmp_path: Path
-) -> None:
-    path = tmp_path / "accounts.txt"
-    first = ensure_accounts(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert first == ensure_accounts(path)
-    assert first["admin"] != first["reviewer"]
-    for name, password in first.items():
-        assert User.objects.get(username=name).check_password(password or "")
-    assert [u.is_superuser for u in User.objects.order_by("username")] == [True, False]
-
-
-def test_an_account_that_somebody_made_is_left_alone(db: None, tmp_path: Path) -> None:
-    admin = factories.UserFactory(username="admin")
-    accounts = ensure_accounts(tmp_path / "accounts.txt")
-    assert accounts["admin"] is None
-    assert accounts["reviewer"]
-    assert admin.password == User.objects.get(username="admin").password
