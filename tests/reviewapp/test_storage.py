@@ -36,7 +36,7 @@ def test_a_full_disk_keeps_what_was_there(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(ArtefactError, match="disk is full.*is kept"):
+    with pytest.raises(ArtefactError, match=r"disk is full.*is kept"):
         store_bytes("a/b.bin", b"new")
     assert content("a/b.bin") == b"old"
     assert leftovers() == []
