@@ -120,9 +120,11 @@ def test_the_page_of_a_finding_tells_its_story(world, rita, lena, client_of):
     actions.undo(review=review, by=lena)
     actions.decide(finding=first, by=lena, verdict=Verdict.DISMISS, version=2)
     page = client_of(rita).get(url("finding-detail", first.pk))
-    whats = [moment.what for moment in page.context["moments"]]
-    assert whats[:3] == ["dismiss", "relabel undone", "relabel to dog"]
-    assert any(what.startswith(f"seen by {world.scan} (resnet v1)") for what in whats)
+    happened = [moment.what for moment in page.context["moments"]]
+    assert happened[:3] == ["dismiss", "relabel undone", "relabel to dog"]
+    assert any(
+        what.startswith(f"seen by {world.scan} (resnet v1)") for what in happened
+    )
     assert "<s>relabel to dog</s> undone by lena" in page.text
     assert "<strong>dismiss</strong>" in page.text
     assert "p(true) 1.0 %" in page.text
