@@ -1,10 +1,12 @@
-"""Who may see and do what on a data set."""
+"""Who may see and do what on a data set, and keys to the API."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
+from knox.models import AuthToken
 
 from reviewapp.exceptions import Refused
 from reviewapp.models import Membership, Role
@@ -42,6 +44,34 @@ def remove_member(*, membership: Membership, by: User) -> None:
         _keep_an_admin(membership.dataset, membership.user)
         record("member removed", membership, dataset=membership.dataset, actor=by)
         membership.delete()
+
+
+def create_token(
+    *, user: User, by: User | None, lifetime: timedelta | None = None
+) -> tuple[AuthToken, str]:
+    """Make an API token; only its hash is stored, so show the key now.
+
+    Args:
+        user: Whose rights the token has.
+        by: Who made it; None: the command line.
+        lifetime: After which it stops working; None: never.
+
+    Returns:
+        The stored token, and the key to send.
+    """
+    with transaction.atomic():
+        token, key = AuthToken.objects.create(user=user, expiry=lifetime)
+        record("token made", user, dataset=None, actor=by, token=token.token_key)
+    return token, key
+
+
+def revoke_token(*, token: AuthToken, by: User) -> None:
+    """Make a token stop working at once."""
+    with transaction.atomic():
+        record(
+            "token revoked", token.user, dataset=None, actor=by, token=token.token_key
+        )
+        token.delete()
 
 
 def _keep_an_admin(dataset: Dataset, leaving: User) -> None:

@@ -16,7 +16,12 @@ from django.views.decorators.http import require_http_methods
 from knox.models import AuthToken
 
 from reviewapp.access import access_dataset, access_one
-from reviewapp.actions.people import remove_member, set_role
+from reviewapp.actions.people import (
+    create_token,
+    remove_member,
+    revoke_token,
+    set_role,
+)
 from reviewapp.exceptions import HardmineError
 from reviewapp.forms.people import MemberForm, TokenForm
 from reviewapp.models import Dataset, Role
@@ -52,8 +57,8 @@ def account(request: UserRequest) -> HttpResponse:
         return redirect("account")
     if act == "token" and token_form.is_valid():
         # Shown in this answer and stored nowhere, so there is nothing to redirect to.
-        _, fresh_token = AuthToken.objects.create(
-            request.user, expiry=token_form.expiry()
+        _, fresh_token = create_token(
+            user=request.user, by=request.user, lifetime=token_form.expiry()
         )
     context = {
         "password_form": password_form,
@@ -70,7 +75,8 @@ def account(request: UserRequest) -> HttpResponse:
 
 def _revoke_token(request: UserRequest) -> HttpResponse:
     tokens = AuthToken.objects.filter(user=request.user)
-    access_one(tokens, token_key=request.POST.get("token", "")).delete()
+    token = access_one(tokens, token_key=request.POST.get("token", ""))
+    revoke_token(token=token, by=request.user)
     messages.success(request, "The token was revoked. It does not work any more.")
     return redirect("account")
 

@@ -104,6 +104,7 @@ def test_a_token_is_shown_once_and_works_until_revoked(rita, client_of):
     )
     page = client.get(ACCOUNT).content.decode()
     assert token not in page
+    assert Event.objects.get(action="token made").data == {"token": saved.token_key}
     assert saved.token_key in page
     assert (
         client.post(ACCOUNT, {"act": "revoke", "token": saved.token_key}).url == ACCOUNT

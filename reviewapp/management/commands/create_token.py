@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
-from knox.models import AuthToken
 
+from reviewapp.actions.people import create_token
 from reviewapp.management.base import DomainCommand, find_user
 
 
@@ -17,7 +17,7 @@ class Command(DomainCommand):
         parser.add_argument("user")
 
     def run(self, *, user: str, **options: Any) -> None:
-        _, token = AuthToken.objects.create(user=find_user(user))
+        _, token = create_token(user=find_user(user), by=None)
         self.stdout.write(token)
         self.stderr.write(
             "Keep it: only its hash is stored. Send it as 'Authorization: Token ...'."
