@@ -36,3 +36,13 @@ class FindingHeld(HardmineError):
     """Another reviewer holds the finding."""
 
     status = 409
+
+
+class PartLost(HardmineError):
+    """A part of a scan's artefact cannot be read back."""
+
+
+def plain_message(error: BaseException) -> str:
+    """Return an error's message as text that the database and a page can hold."""
+    text = str(error) or type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

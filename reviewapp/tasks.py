@@ -24,7 +24,7 @@ from reviewapp.actions.scans import (
     requeue_silent_shards,
     start_scan,
 )
-from reviewapp.exceptions import HardmineError
+from reviewapp.exceptions import HardmineError, plain_message
 from reviewapp.models import Export, Registration, Scan, Schedule, Shard
 from reviewapp.scanning import scan_shard
 
@@ -48,11 +48,11 @@ def run_shard(shard_id: int) -> None:
     try:
         if not scan_shard(shard):
             return
-    except (MiningError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         logger.exception("%s failed", shard)
         # A checkpoint that cannot be used will not be better the next time.
         final = isinstance(error, MiningError) and not isinstance(error, ArtefactError)
-        shard = fail_shard(shard=shard, message=str(error), final=final)
+        shard = fail_shard(shard=shard, message=plain_message(error), final=final)
         if shard.state == Shard.State.QUEUED:
             run_shard.apply_async((shard.pk,), countdown=2**shard.attempts)
             return

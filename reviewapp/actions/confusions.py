@@ -63,16 +63,10 @@ def update_ledger(
     Returns:
         The state changes that were recorded.
     """
+    lines = _lock_lines(dataset, model, pairs)
+    # Counted after the locks: what another update has just committed is seen.
     standings = _standings(dataset, model, pairs)
     counts = _counts(scan)
-    # Locked in id order, so that two updates cannot wait for each other.
-    lines = {
-        (line.true_label_id, line.predicted_label_id): line
-        for line in Confusion.objects.select_for_update(of=("self",))
-        .for_dataset(dataset)
-        .filter(registered_model=model)
-        .order_by("id")
-    }
     events = []
     for pair, standing in standings.items():
         line = lines.get(pair)
@@ -100,6 +94,19 @@ def update_ledger(
             for line, old, evidence in events
         ]
     )
+
+
+def _lock_lines(
+    dataset: Dataset, model: RegisteredModel, pairs: Collection[Pair] | None
+) -> dict[Pair, Confusion]:
+    """Lock ledger lines in id order, so that two updates cannot block each other."""
+    lines = Confusion.objects.for_dataset(dataset).of_model(model)
+    if pairs is not None:
+        lines = lines.of_pairs(pairs)
+    return {
+        (line.true_label_id, line.predicted_label_id): line
+        for line in lines.select_for_update(of=("self",)).order_by("id")
+    }
 
 
 def _new_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 from psycopg.types.json import Jsonb
@@ -22,7 +22,7 @@ from mining.exceptions import MiningError
 from mining.sources import open_source, resolve_under_roots, sha256
 from mining.types import SourceEntry
 from reviewapp.copying import copy_rows
-from reviewapp.exceptions import AlreadyRunning, Refused
+from reviewapp.exceptions import AlreadyRunning, Refused, plain_message
 from reviewapp.models import Dataset, Membership, Registration, Role, Scan
 from reviewapp.models.events import record
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 READERS = 4  # threads that read and hash; they wait for the disk, not the CPU
 BATCH = 1000
+logger = logging.getLogger(__name__)
+
 RESERVED_SLUGS = {"new"}  # a page's address
 
 Progress = Callable[[Registration], None]
@@ -48,27 +50,30 @@ def register_dataset(
     if not by.may_register_datasets:
         raise Refused("Only staff may register a data set. Ask an administrator.")
     name = name.strip()
-    if not slugify(name) or slugify(name) in RESERVED_SLUGS:
+    slug = slugify(name)[:100].strip("-")
+    if not slug or slug in RESERVED_SLUGS or len(name) > 100:
         raise Refused(
-            "Give the data set a name with a letter or digit, other than new."
+            "Give the data set a name with a letter or digit, other than new, of at "
+            "most 100 characters."
         )
     url = resolve_under_roots(root, settings.DATA_ROOTS, setting="HARDMINE_DATA_ROOTS")
-    with transaction.atomic():
-        if Dataset.objects.filter(Q(name=name) | Q(slug=slugify(name))).exists():
-            raise Refused(
-                f"There is already a data set named {name!r}. Choose another name, or "
-                "register that one again."
+    try:
+        with transaction.atomic():
+            dataset = Dataset.objects.create(
+                name=name,
+                slug=slug,
+                root=url,
+                manifest=manifest.strip(),
+                created_by=by,
             )
-        dataset = Dataset.objects.create(
-            name=name,
-            slug=slugify(name)[:100],
-            root=url,
-            manifest=manifest.strip(),
-            created_by=by,
-        )
-        Membership.objects.create(user=by, dataset=dataset, role=Role.ADMIN)
-        record("dataset registered", dataset, dataset=dataset, actor=by, root=url)
-        return Registration.objects.create(dataset=dataset, requested_by=by)
+            Membership.objects.create(user=by, dataset=dataset, role=Role.ADMIN)
+            record("dataset registered", dataset, dataset=dataset, actor=by, root=url)
+            return Registration.objects.create(dataset=dataset, requested_by=by)
+    except IntegrityError:
+        raise Refused(
+            f"There is already a data set named {name!r}, or with the same address. "
+            "Choose another name, or register that one again."
+        ) from None
 
 
 def register_again(*, dataset: Dataset, by: User | None) -> Registration:
@@ -114,9 +119,12 @@ def run_registration(
             _stage(registration, on_progress)
             with transaction.atomic():
                 _merge(registration)
-    except (MiningError, OSError) as error:
+    except Exception as error:
+        logger.exception("%s failed", registration)
         registration.state = Registration.State.FAILED
-        registration.message = f"{error} {registration.dataset} was left as it was."
+        registration.message = (
+            f"{plain_message(error)} {registration.dataset} was left as it was."
+        )
         registration.finished_at = timezone.now()
         registration.save(update_fields=["state", "message", "finished_at"])
     return registration

@@ -12,12 +12,18 @@ from django.db import connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from mining.artefact import merge_outcomes, read_outcomes, write_outcomes
+from mining.artefact import (
+    merge_outcomes,
+    read_classes,
+    read_outcomes,
+    write_outcomes,
+)
 from mining.confusion import confusion_matrix
-from mining.exceptions import ScanCountMismatch
+from mining.exceptions import ArtefactError, ScanCountMismatch
 from mining.types import Outcome
 from reviewapp.actions.confusions import update_ledger
 from reviewapp.actions.scans import fail_scan
+from reviewapp.exceptions import PartLost, plain_message
 from reviewapp.models import ConfusionCount, Scan, Shard
 from reviewapp.models.events import record
 from reviewapp.storage import scratch_folder, store_file
@@ -70,9 +76,10 @@ def finish_scan(*, scan: Scan) -> Scan:
     with scratch_folder() as folder:
         path = folder / "outcomes.parquet"
         try:
-            _merge_parts(shards, path, folder)
-        except ScanCountMismatch as error:
-            return fail_scan(scan=scan, message=str(error))
+            parts = [_fetch_part(shard, folder) for shard in shards]
+            merge_outcomes(parts, path, expected_rows=sum(s.samples for s in shards))
+        except (PartLost, ScanCountMismatch) as error:
+            return fail_scan(scan=scan, message=plain_message(error))
         matrix = _count(path, len(scan.classes))
         store_file(name, path)
     with transaction.atomic():
@@ -92,16 +99,21 @@ def _why(shard: Shard) -> str:
     )
 
 
-def _merge_parts(shards: Sequence[Shard], path: Path, folder: Path) -> None:
-    """Merge the stored parts into one local file, one part at a time."""
-    local = []
-    for shard in shards:
-        part = folder / f"{shard.number}.parquet"
-        with default_storage.open(part_name(shard)) as source, part.open("wb") as copy:
-            for block in source.chunks(1 << 20):
+def _fetch_part(shard: Shard, folder: Path) -> Path:
+    """Copy a stored part to a local file and check that it is whole."""
+    path = folder / f"{shard.number}.parquet"
+    try:
+        with default_storage.open(part_name(shard)) as stored, path.open("wb") as copy:
+            for block in stored.chunks(1 << 20):
                 copy.write(block)
-        local.append(part)
-    merge_outcomes(local, path, expected_rows=sum(s.samples for s in shards))
+        read_classes(path)
+    except (FileNotFoundError, ArtefactError) as error:
+        raise PartLost(
+            f"The outcomes of part {shard.number + 1} are missing or damaged in the "
+            f"storage ({error}). What was found is kept; the history does not count "
+            "this scan. Scan again."
+        ) from error
+    return path
 
 
 def _count(path: Path, n_classes: int) -> npt.NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from mining.exceptions import MiningError
 from mining.fixset import FixRow, fix_set_digest, write_csv, write_jsonl, write_zip
 from mining.sources import read_bytes, url_for
 from reviewapp.actions.confusions import update_ledger
-from reviewapp.exceptions import Refused
+from reviewapp.exceptions import Refused, plain_message
 from reviewapp.models import (
     Dataset,
     Export,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from reviewapp.models.findings import FindingQuerySet
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """What a fix set under a filter would hold."""
@@ -43,7 +47,7 @@ class Preview:
     by_label: dict[str, int]
     by_cause: dict[str, int]
     by_split: dict[str, int]
-    lost: int  # the image changed or went away since the verdict
+    lost: int  # the image or its label changed, or it went away, since the verdict
 
 
 def preview_fix_set(*, findings: FindingQuerySet) -> Preview:
@@ -104,8 +108,8 @@ def freeze_fix_set(
 def _items(findings: FindingQuerySet) -> Iterator[FixItem]:
     """Yield unsaved items, in (key, predicted) order, from the standing verdicts.
 
-    A finding whose image changed or went away since its verdict is left out, and so
-    is the same confusion of the same sample by a second model.
+    A finding whose image or label changed, or whose image went away, since its verdict
+    is left out, and so is the same confusion of the same sample by a second model.
     """
     reviews = {
         review.finding_id: review
@@ -124,7 +128,7 @@ def _items(findings: FindingQuerySet) -> Iterator[FixItem]:
     last = None
     for finding in rows.iterator(chunk_size=2000):
         review = reviews.get(finding.pk)
-        if review is None or finding.sample.digest != finding.digest:
+        if review is None or not _still_holds(finding, review):
             continue
         identity = (
             finding.sample_id,
@@ -134,6 +138,16 @@ def _items(findings: FindingQuerySet) -> Iterator[FixItem]:
         if identity != last:
             yield _item(finding, review)
         last = identity
+
+
+def _still_holds(finding: Finding, review: Review) -> bool:
+    """Whether the verdict is about the image and the label that are there now.
+
+    Another model's finding of the same image may have been relabelled meanwhile; two
+    answers for one image must not end up in one set.
+    """
+    right = review.new_label_id or finding.true_label_id
+    return finding.sample.digest == finding.digest and finding.sample.label_id == right
 
 
 def _item(finding: Finding, review: Review) -> FixItem:
@@ -203,8 +217,9 @@ def run_export(*, export: Export) -> Export:
             store_file(name, path)
         export.state, export.file = Export.State.DONE, name
         export.done = export.fix_set.size
-    except (MiningError, OSError) as error:
-        export.state, export.message = Export.State.FAILED, str(error)
+    except Exception as error:
+        logger.exception("%s failed", export)
+        export.state, export.message = Export.State.FAILED, plain_message(error)
     export.finished_at = timezone.now()
     with transaction.atomic():
         export.save()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -123,26 +123,22 @@ def decide(
     """
     _check_verdict(finding, verdict, new_label, causes)
     with transaction.atomic():
-        # The row lock lets one of two verdicts on the same finding through.
-        locked = (
-            Finding.objects.select_for_update(of=("self",))
-            .select_related("sample", "true_label", "registered_model", "dataset")
-            .get(pk=finding.pk)
-        )
+        locked = _lock(finding.pk)
         _check_unchanged(locked, by, version)
+        label_before = locked.sample.label
+        superseded = _relabel(locked, new_label) if new_label else []
         review = Review.objects.create(
             finding=locked,
             finding_version=version,
             reviewer=by,
             verdict=verdict,
-            label_before=locked.sample.label,
+            label_before=label_before,
+            superseded=superseded,
             new_label=new_label,
             state_before=locked.review_state,
             causes=list(dict.fromkeys(causes)),
             note=note.strip(),
         )
-        if new_label:
-            _relabel(locked, new_label)
         _move(locked, verdict.review_state)
         Claim.objects.filter(finding=locked).delete()
         Skip.objects.filter(finding=locked, reviewer=by).delete()
@@ -207,14 +203,47 @@ def _what_changed(finding: Finding, version: int) -> str:
     return f"The finding changed meanwhile: it is {finding.review_state} again."
 
 
-def _relabel(finding: Finding, label: Label) -> None:
-    """Correct the sample's label; other open findings of the sample are out of date."""
-    Sample.objects.filter(pk=finding.sample_id).update(label=label)
-    Finding.objects.present().filter(sample=finding.sample_id).exclude(
-        pk=finding.pk
-    ).exclude(true_label=label).update(
-        presence=Finding.Presence.SUPERSEDED, version=F("version") + 1
+def _lock(finding_id: int) -> Finding:
+    """Lock a finding behind its sample, so that verdicts on one image take turns.
+
+    Always the sample first: two relabels of one image would otherwise wait for each
+    other's finding.
+    """
+    Sample.objects.select_for_update().get(findings=finding_id)
+    return (
+        Finding.objects.select_for_update(of=("self",))
+        .select_related("sample__label", "true_label", "registered_model", "dataset")
+        .get(pk=finding_id)
     )
+
+
+def _relabel(finding: Finding, label: Label) -> list[list[Any]]:
+    """Correct the sample's label and put its other findings aside.
+
+    Returns:
+        [finding id, presence before] of what was put aside.
+    """
+    Sample.objects.filter(pk=finding.sample_id).update(label=label)
+    others = (
+        Finding.objects.present()
+        .filter(sample=finding.sample_id)
+        .exclude(pk=finding.pk)
+        .exclude(true_label=label)
+    )
+    before = [[pk, presence] for pk, presence in others.values_list("pk", "presence")]
+    _set_presence([[pk, Finding.Presence.SUPERSEDED] for pk, _ in before])
+    return before
+
+
+def _set_presence(wanted: Sequence[Sequence[Any]]) -> None:
+    """Give findings a presence, as [finding id, presence], and tell the ledger."""
+    for pk, presence in wanted:
+        Finding.objects.filter(pk=pk).update(
+            presence=presence, version=F("version") + 1
+        )
+    moved = Finding.objects.filter(pk__in=[pk for pk, _ in wanted]).order_by("pk")
+    for finding in moved.select_related("dataset", "registered_model"):
+        _tell_ledger(finding)
 
 
 def _move(finding: Finding, state: str) -> None:
@@ -222,6 +251,10 @@ def _move(finding: Finding, state: str) -> None:
     finding.version += 1
     finding.reopened_because = ""
     finding.save(update_fields=["review_state", "version", "reopened_because"])
+    _tell_ledger(finding)
+
+
+def _tell_ledger(finding: Finding) -> None:
     if finding.kind == Finding.Kind.MISCLASSIFIED:
         update_ledger(
             dataset=finding.dataset,
@@ -246,11 +279,7 @@ def undo(*, review: Review, by: User) -> Finding:
     if review.reviewer_id != by.pk:
         raise NotAllowed("Only the reviewer who gave a verdict can undo it.")
     with transaction.atomic():
-        finding = (
-            Finding.objects.select_for_update(of=("self",))
-            .select_related("sample__label", "registered_model", "dataset")
-            .get(pk=review.finding_id)
-        )
+        finding = _lock(review.finding_id)
         if Undo.objects.filter(review=review).exists():
             raise Refused("This verdict was undone already.")
         later = Review.objects.standing().filter(finding=finding, pk__gt=review.pk)
@@ -272,10 +301,11 @@ def _restore_label(finding: Finding, review: Review) -> None:
             f"The label was changed to {finding.sample.label} since. Undo that first."
         )
     Sample.objects.filter(pk=finding.sample_id).update(label=review.label_before_id)
-    Finding.objects.filter(
-        sample=finding.sample_id,
-        true_label=review.label_before_id,
-        digest=finding.sample.digest,
-        presence=Finding.Presence.SUPERSEDED,
-        last_scan=finding.last_scan_id,
-    ).update(presence=Finding.Presence.SEEN, version=F("version") + 1)
+    # What a scan or a registration has settled since stays as they left it.
+    still_aside = set(
+        Finding.objects.filter(
+            pk__in=[pk for pk, _ in review.superseded],
+            presence=Finding.Presence.SUPERSEDED,
+        ).values_list("pk", flat=True)
+    )
+    _set_presence([[pk, was] for pk, was in review.superseded if pk in still_aside])

@@ -219,9 +219,7 @@ def cancel_scan(*, scan: Scan, by: User) -> Scan:
         Refused: The scan has ended already.
     """
     with transaction.atomic():
-        stopped = Scan.objects.filter(
-            pk=scan.pk, state__in=(Scan.State.QUEUED, Scan.State.RUNNING)
-        ).update(
+        stopped = Scan.objects.filter(pk=scan.pk, state__in=Scan.ACTIVE).update(
             state=Scan.State.CANCELLED,
             finished_at=timezone.now(),
             message=f"Cancelled by {by}. What finished shards found is kept; the "

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
+from celery.schedules import ParseException, crontab
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from django_celery_beat.validators import crontab_validator
 
@@ -18,6 +21,7 @@ from reviewapp.models.events import record
 if TYPE_CHECKING:
     from reviewapp.models import Dataset, RegisteredModel, User
 
+FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 TASK = "reviewapp.tasks.start_scheduled_scan"
 
 
@@ -53,7 +57,7 @@ def schedule_scan(
 
 def sync_schedule(*, schedule: Schedule) -> Schedule:
     """Make the scheduler's entry say what the schedule says."""
-    crontab = _crontab(schedule.cron)
+    times = _times(schedule.cron)
     name = f"scan schedule {schedule.pk}: {schedule}"[:200]
     task, _ = PeriodicTask.objects.update_or_create(
         pk=schedule.periodic_task_id,
@@ -61,7 +65,7 @@ def sync_schedule(*, schedule: Schedule) -> Schedule:
             "name": name,
             "task": TASK,
             "kwargs": json.dumps({"schedule_id": schedule.pk}),
-            "crontab": crontab,
+            "crontab": times,
             "enabled": schedule.enabled,
         },
     )
@@ -79,22 +83,21 @@ def unschedule(*, schedule: Schedule, by: User | None) -> None:
         schedule.delete()
 
 
-def _crontab(line: str) -> CrontabSchedule:
+def _times(line: str) -> CrontabSchedule:
     try:
         crontab_validator(line)
-        minute, hour, day, month, weekday = line.split()
-    except (ValidationError, ValueError) as error:
+        times = dict(zip(FIELDS, line.split(), strict=True))
+        # Crontab's other Sunday, which Celery does not know.
+        times["day_of_week"] = re.sub(r"\b7\b", "0", times["day_of_week"])
+        crontab(**times).remaining_estimate(timezone.now())  # 30 February never comes
+    except (ValidationError, ValueError, ParseException) as error:
         raise Refused(
             f"The cron line {line!r} cannot be read ({error}). Give minute, hour, day "
             "of month, month and day of week, for example '0 2 * * *' for 2 o'clock "
             "every night."
         ) from error
-    crontab, _ = CrontabSchedule.objects.get_or_create(
-        minute=minute,
-        hour=hour,
-        day_of_month=day,
-        month_of_year=month,
-        day_of_week=weekday,
-        timezone=settings.TIME_ZONE,
+    # Two entries with the same times do no harm; two requests may make them.
+    known = CrontabSchedule.objects.filter(**times, timezone=settings.TIME_ZONE)
+    return known.first() or CrontabSchedule.objects.create(
+        **times, timezone=settings.TIME_ZONE
     )
-    return crontab

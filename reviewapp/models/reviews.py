@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -124,6 +124,10 @@ class Review(models.Model):
     new_label = models.ForeignKey(Label, models.PROTECT, null=True, related_name="+")
     state_before = models.CharField(max_length=10, choices=Finding.ReviewState)
     causes = ArrayField(models.CharField(max_length=20, choices=Cause), default=list)
+    superseded: models.JSONField[list[list[Any]], list[list[Any]]] = models.JSONField(
+        default=list,
+        help_text="[finding id, presence before] of what a relabel put aside",
+    )
     note = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -367,7 +367,10 @@ class Schedule(models.Model):
         if not self.enabled or task is None or not task.enabled:
             return None
         now = timezone.now()
-        remaining: timedelta = task.crontab.schedule.remaining_estimate(now)
+        try:
+            remaining: timedelta = task.crontab.schedule.remaining_estimate(now)
+        except ValueError:  # a day that never comes, set outside `schedule_scan`
+            return None
         # The estimate reads the clock itself, so the sum is off by a little.
         near = now + remaining + timedelta(seconds=30)
         return near.replace(second=0, microsecond=0)

@@ -230,7 +230,7 @@ def test_a_root_that_climbs_out_is_refused(staff, data_root):
         register_dataset(name="x", root=f"{data_root}/../../../etc", by=staff)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "!!!", "New"])
+@pytest.mark.parametrize("name", ["", "  ", "!!!", "New", "x" * 101])
 def test_it_refuses_a_name_without_an_address(staff, data_root, name):
     with pytest.raises(Refused, match="name"):
         register_dataset(name=name, root=str(data_root), by=staff)
@@ -240,6 +240,12 @@ def test_it_refuses_a_taken_name(staff, data_root):
     register_dataset(name="Cells", root=str(data_root), by=staff)
     with pytest.raises(Refused, match="already"):
         register_dataset(name="cells", root=str(data_root), by=staff)
+
+
+def test_it_refuses_an_address_that_is_taken(staff, data_root):
+    register_dataset(name="My cells", root=str(data_root), by=staff)
+    with pytest.raises(Refused, match="same address"):
+        register_dataset(name="my-cells", root=str(data_root), by=staff)
 
 
 def test_only_staff_may_register(rita, data_root):

@@ -22,6 +22,7 @@ from reviewapp.actions.fixsets import (
 from reviewapp.actions.reviews import decide, undo
 from reviewapp.exceptions import Refused
 from reviewapp.models import Confusion, Export, Finding, FixItem, FixSet, Verdict
+from tests import factories
 from tests.images import write_image
 
 
@@ -212,3 +213,18 @@ def test_it_refuses_an_unknown_format(fix_set, alice):
 def test_exporting_a_whole_confusion_tells_the_ledger(fix_set, reviewed, alice):
     export(fix_set, "csv", alice)
     assert Confusion.objects.get().state == "fix_exported"
+
+
+def test_two_answers_for_one_image_never_meet_in_one_set(reviewed, rita):
+    confirmed = reviewed.findings[0]
+    other = factories.FindingFactory(
+        sample=confirmed.sample,
+        predicted_label=reviewed.labels[2],
+        registered_model=factories.RegisteredModelFactory(dataset=reviewed.dataset),
+    )
+    decide(
+        finding=other, by=rita, verdict=Verdict.RELABEL, new_label=reviewed.labels[1],
+        version=0,
+    )  # fmt: skip
+    preview = preview_fix_set(findings=Finding.objects.all())
+    assert (preview.by_label, preview.lost) == ({"dog": 1, "fox": 1}, 1)

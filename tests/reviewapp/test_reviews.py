@@ -257,3 +257,70 @@ def test_reviewers_at_the_same_time_never_share_a_finding(world):
     everything = [pk for share in shares for pk in share]
     assert len(everything) == len(set(everything)) == 60
     assert Review.objects.count() == 60
+
+
+def second_models_finding(world, *, presence="seen"):
+    """Another model's finding of the first finding's image, cat -> fox, in the ledger."""
+    model = factories.RegisteredModelFactory(dataset=world.dataset)
+    line = factories.ConfusionFactory(
+        registered_model=model, true_label=world.labels[0],
+        predicted_label=world.labels[2],
+    )  # fmt: skip
+    finding = factories.FindingFactory(
+        sample=world.findings[0].sample,
+        predicted_label=world.labels[2],
+        registered_model=model,
+        presence=presence,
+    )
+    return finding, line
+
+
+@pytest.mark.parametrize("presence", ["seen", "regressed", "superseded", "fixed"])
+def test_undoing_a_relabel_restores_the_samples_other_findings(world, rita, presence):
+    other, line = second_models_finding(world, presence=presence)
+    review = decide(
+        finding=world.findings[0], by=rita, verdict=RELABEL,
+        new_label=world.labels[1], version=0,
+    )  # fmt: skip
+    if presence in ("seen", "regressed"):
+        line.refresh_from_db()
+        assert line.present == 0
+    undo(review=review, by=rita)
+    other.refresh_from_db()
+    line.refresh_from_db()
+    assert other.presence == presence
+    if presence in ("seen", "regressed"):
+        assert line.present == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_relabels_of_one_image_at_once_take_turns(world):
+    reviewers = [factories.UserFactory() for _ in range(2)]
+    for _ in range(6):
+        finding = world.add_findings(1)[0]
+        other = factories.FindingFactory(
+            sample=finding.sample,
+            predicted_label=world.labels[2],
+            registered_model=factories.RegisteredModelFactory(dataset=world.dataset),
+        )
+
+        def work(job):
+            target, reviewer, label = job
+            try:
+                decide(
+                    finding=target, by=reviewer, verdict=RELABEL, new_label=label,
+                    version=0,
+                )  # fmt: skip
+            except FindingChanged:
+                return "refused"
+            else:
+                return "taken"
+            finally:
+                connection.close()
+
+        jobs = [
+            (finding, reviewers[0], world.labels[1]),
+            (other, reviewers[1], world.labels[2]),
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(work, jobs)) == ["refused", "taken"]

@@ -8,19 +8,20 @@ from queue import Empty
 import pytest
 from django.core.files.storage import default_storage
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from mining.exceptions import ArtefactError
 from reviewapp import tasks
 from reviewapp.actions.datasets import register_dataset
 from reviewapp.actions.fixsets import freeze_fix_set, request_export
 from reviewapp.actions.reviews import decide
-from reviewapp.actions.scans import claim_shard, start_scan
+from reviewapp.actions.scans import cancel_scan, claim_shard, start_scan
 from reviewapp.actions.schedules import schedule_scan, unschedule
 from reviewapp.celery import app
-from reviewapp.exceptions import Refused
+from reviewapp.exceptions import Refused, plain_message
 from reviewapp.models import Export, Finding, Registration, Scan, Shard, Verdict
 from reviewapp.scanning import _warm
+from reviewapp.storage import store_bytes
 from tests import factories, scanning
 from tests.images import write_animals, write_brightness_model
 
@@ -238,3 +239,86 @@ def test_a_cron_line_that_cannot_be_read_is_refused(net, cron):
     with pytest.raises(Refused, match="cron"):
         schedule_scan(dataset=model.dataset, model=model, cron=cron, by=None)
     assert not PeriodicTask.objects.filter(task__endswith="scheduled_scan").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "junk"])
+def test_a_lost_part_fails_the_scan_with_its_number(net, queues, damage):
+    scan = start(net)
+    tasks.run_shard(scan.shards.get().pk)
+    name = f"scans/{scan.pk}/part-000000.parquet"
+    default_storage.delete(name)
+    if damage == "junk":
+        store_bytes(name, b"not parquet")
+    tasks.finish_scan(scan.pk)
+    scan.refresh_from_db()
+    assert scan.state == Scan.State.FAILED
+    assert "part 1 are missing or damaged" in scan.message
+
+
+def test_a_scan_that_finishes_can_be_cancelled(net, queues, monkeypatch):
+    scan = start(net)
+    tasks.run_shard(scan.shards.get().pk)
+    staff = factories.UserFactory()
+
+    def cancelled_meanwhile(name, path):
+        cancel_scan(scan=Scan.objects.get(), by=staff)
+
+    monkeypatch.setattr("reviewapp.actions.finishing.store_file", cancelled_meanwhile)
+    tasks.finish_scan(scan.pk)
+    scan.refresh_from_db()
+    assert scan.state == Scan.State.CANCELLED
+    assert not scan.confusion_counts.exists()
+
+
+def test_an_unforeseen_error_ends_the_registration(data_root, monkeypatch, db):
+    def broken(*arguments):
+        raise RecursionError("too deep \0")
+
+    write_animals(data_root / "a")
+    monkeypatch.setattr("reviewapp.actions.datasets.open_source", broken)
+    staff = factories.UserFactory(is_staff=True)
+    registration = register_dataset(name="A", root=str(data_root / "a"), by=staff)
+    tasks.run_registration(registration.pk)
+    registration.refresh_from_db()
+    assert registration.state == Registration.State.FAILED
+    assert registration.message.startswith("too deep \\0")
+
+
+def test_every_message_can_be_stored():
+    assert plain_message(ValueError("a \udcff \0")) == "a \\udcff \\0"
+    assert plain_message(ValueError()) == "ValueError"
+
+
+def test_an_unforeseen_error_is_a_failed_attempt(net, queues, monkeypatch):
+    def broken(shard):
+        raise TypeError("unforeseen")
+
+    monkeypatch.setattr("reviewapp.tasks.scan_shard", broken)
+    scan = start(net)
+    tasks.run_shard(scan.shards.get().pk)
+    shard = scan.shards.get()
+    assert (shard.state, shard.message) == ("queued", "unforeseen")
+
+
+@pytest.mark.parametrize("cron", ["0 2 30 2 *", "0 2 31 4 *"])
+def test_a_day_that_never_comes_is_refused(net, cron):
+    model = net.registered_model
+    with pytest.raises(Refused, match="cron"):
+        schedule_scan(dataset=model.dataset, model=model, cron=cron, by=None)
+
+
+def test_day_seven_is_sunday(net):
+    model = net.registered_model
+    schedule = schedule_scan(
+        dataset=model.dataset, model=model, cron="0 2 * * 7", by=None
+    )
+    assert schedule.periodic_task.crontab.schedule.day_of_week == {0}
+    assert schedule.next_run().isoweekday() == 7
+
+
+def test_two_entries_with_the_same_times_do_no_harm(net):
+    model = net.registered_model
+    times = {"minute": "0", "hour": "2", "timezone": "UTC"}
+    for _ in range(2):
+        CrontabSchedule.objects.create(**times)
+    schedule_scan(dataset=model.dataset, model=model, cron="0 2 * * *", by=None)
