@@ -13,7 +13,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     OMP_WAIT_POLICY=PASSIVE \
-    HARDMINE_DEV_TOOLS=off \
     HARDMINE_STATIC_ROOT=/app/staticfiles \
     HARDMINE_VAR=/var/lib/hardmine
 RUN useradd --uid 10001 --user-group --no-create-home hardmine \

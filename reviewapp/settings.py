@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import environ
@@ -96,7 +97,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "template_partials",
 ]
-if not env.bool("HARDMINE_DEV_TOOLS", default=True):
+if not find_spec("django_linear_migrations"):  # it comes with the extra "dev"
     INSTALLED_APPS.remove("django_linear_migrations")
 
 MIDDLEWARE = [
