@@ -91,8 +91,9 @@ def _times(line: str) -> CrontabSchedule:
         times["day_of_week"] = re.sub(r"\b7\b", "0", times["day_of_week"])
         crontab(**times).remaining_estimate(timezone.now())  # 30 February never comes
     except (ValidationError, ValueError, ParseException) as error:
+        why = " ".join(getattr(error, "messages", [str(error)])).strip("'\" ()[]")
         raise Refused(
-            f"The cron line {line!r} cannot be read ({error}). Give minute, hour, day "
+            f"The cron line {line!r} cannot be used ({why}). Give minute, hour, day "
             "of month, month and day of week, for example '0 2 * * *' for 2 o'clock "
             "every night."
         ) from error

@@ -63,7 +63,7 @@ class Command(DomainCommand):
         version = self._train(data, dataset, folder, admin)
         scan = self._scan(version, admin)
         print_result(scan, self.stdout)
-        self._tell_accounts(accounts)
+        self._tell_accounts(accounts, serving=not options["exit"])
         if not options["exit"]:
             self.stdout.flush()
             # A fresh process: this one holds torch and all it needed for training.
@@ -125,8 +125,9 @@ class Command(DomainCommand):
                     cancel_scan(scan=scan, by=admin)
                 raise
 
-    def _tell_accounts(self, accounts: dict[str, str | None]) -> None:
-        self.stdout.write(f"\nLog in at http://{HOST}:{PORT} as")
+    def _tell_accounts(self, accounts: dict[str, str | None], *, serving: bool) -> None:
+        first = "\nLog in" if serving else "\nStart it with `make up`, then log in"
+        self.stdout.write(f"{first} at http://{HOST}:{PORT} as")
         for name, password in accounts.items():
             self.stdout.write(f"  {name} / {password or '(the password you gave it)'}")
         self.stdout.write("")

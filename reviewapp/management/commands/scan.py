@@ -56,11 +56,18 @@ class Command(DomainCommand):
             trigger=Scan.Trigger.COMMAND,
             by=None,
         )
-        enqueue_scan(scan)
         self.stdout.write(
             f"Scan {scan.pk}: {scan.model_version} on {scan.samples:,} images of {found}"
         )
-        if queues := unserved_queues():
+        if scan.for_record:
+            self.stdout.write(
+                "A newer version was scanned before: this one is for the record, with "
+                "counts and outcomes but no findings."
+            )
+        # Asked before there is work: a worker that scans does not answer.
+        queues = unserved_queues()
+        enqueue_scan(scan)
+        if queues:
             self.stdout.write(
                 f"No worker answers for {' and '.join(queues)} now. One may be busy; if "
                 "none runs, start them with: manage.py up. The scan waits."
