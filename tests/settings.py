@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,9 +13,12 @@ os.environ.setdefault("HARDMINE_VAR", str(_base / "var" / "test"))
 os.environ.setdefault("HARDMINE_DURABLE", "off")
 os.environ.setdefault("HARDMINE_HTTPS", "off")
 # A folder of its own for each test process; the workers it starts inherit it.
-_parent = os.environ.setdefault(
-    "HARDMINE_TEST_FILES", tempfile.mkdtemp(prefix="hardmine-test-")
-)
+if "HARDMINE_TEST_FILES" not in os.environ:
+    os.environ["HARDMINE_TEST_FILES"] = tempfile.mkdtemp(prefix="hardmine-test-")
+    atexit.register(
+        shutil.rmtree, os.environ["HARDMINE_TEST_FILES"], ignore_errors=True
+    )
+_parent = os.environ["HARDMINE_TEST_FILES"]
 _files = str(Path(_parent) / os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
 os.environ["HARDMINE_DATA_ROOTS"] = f"{_files}/data,memory://data"
 os.environ["HARDMINE_MODEL_ROOTS"] = f"{_files}/models,memory://models"
