@@ -6,11 +6,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from mining.text import storable
+
 SHOWN_PROBLEMS = 5
 
 
 class MiningError(Exception):
-    """Base of all; the message says what happened, what was kept and what to do."""
+    """Base of all; the message says what happened, what was kept and what to do.
+
+    The message is storable text, whatever names it repeats.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(storable(message))
 
 
 class UnreadableImage(MiningError):
@@ -57,11 +65,11 @@ class BadManifest(MiningError):
     def __init__(
         self, file: str, problems: Sequence[str], *, count: int | None = None
     ) -> None:
-        self.file = file
-        self.problems = tuple(problems[:SHOWN_PROBLEMS])
+        self.file = storable(file)
+        self.problems = tuple(map(storable, problems[:SHOWN_PROBLEMS]))
         self.count = len(problems) if count is None else count
         noun = "problem" if self.count == 1 else "problems"
-        lines = [f"{file} has {self.count:,} {noun}; nothing was taken from it."]
+        lines = [f"{self.file} has {self.count:,} {noun}; nothing was taken from it."]
         lines += [f"  {problem}" for problem in self.problems]
         if self.count > len(self.problems):
             lines.append(f"  and {self.count - len(self.problems):,} more")

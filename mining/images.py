@@ -6,8 +6,9 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,9 @@ from PIL import Image, UnidentifiedImageError
 from mining.exceptions import UnreadableImage
 from mining.types import ImageMode
 
-MAX_PIXELS: Final = 200_000_000
+MAX_PIXELS: Final = 100_000_000
+MAX_IMAGE_SIDE: Final = 65_500  # of JPEG, the narrowest of the formats in use
+LARGE_PIXELS: Final = 20_000_000  # decoding one may take from 20 MB to 1.5 GB
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 
 # Pillow refuses more than twice this number while it reads the header.
@@ -31,6 +34,7 @@ _MAGIC: Final = (
     b"MM\0*",
     b"GIF8",
 )
+_STRIP_PIXELS: Final = 4_000_000
 _ORIENTATION: Final = 0x0112
 _TRANSPOSE: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,6 +83,20 @@ class _Quiet:
 
 
 _quiet = _Quiet()
+_large = threading.RLock()
+
+
+@contextmanager
+def one_large_at_a_time(size: tuple[int, int]) -> Iterator[None]:
+    """Wait, for an image of over `LARGE_PIXELS`, until no other thread holds one.
+
+    Memory is planned for one large image, not for one in every thread.
+    """
+    if size[0] * size[1] <= LARGE_PIXELS:
+        yield
+        return
+    with _large:
+        yield
 
 
 def decode_image(
@@ -102,22 +120,63 @@ def decode_image(
     >>> decode_image(buffer.getvalue()).getpixel((0, 0))
     (255, 255, 255)
     """
+    with decoded(data, mode=mode, max_pixels=max_pixels) as image:
+        return image
+
+
+@contextmanager
+def decoded(
+    data: bytes,
+    *,
+    mode: ImageMode | None,
+    max_pixels: int = MAX_PIXELS,
+    enough_side: int | None = None,
+) -> Iterator[Image.Image]:
+    """Decode as `decode_image` does; no other thread decodes a large image meanwhile.
+
+    Use the image up, or make it small, before the block ends.
+
+    Args:
+        data: The whole file.
+        mode: As in `decode_image`; None gives "L" for an opaque grey image, else "RGB".
+        max_pixels: As in `decode_image`.
+        enough_side: A JPEG may come out smaller by 2, 4 or 8, which takes that much less
+            memory, as long as its longest side keeps this many pixels.
+
+    Raises:
+        UnreadableImage: The bytes cannot be decoded; the message is the reason.
+    """
     if not data:
         raise UnreadableImage("the file is empty (0 bytes)")
+    with ExitStack() as held:
+        flat, turn = _decode(data, mode, max_pixels, enough_side, held)
+        yield flat if turn is None else flat.transpose(turn)
+
+
+def _decode(
+    data: bytes,
+    mode: ImageMode | None,
+    max_pixels: int,
+    enough_side: int | None,
+    held: ExitStack,
+) -> tuple[Image.Image, Image.Transpose | None]:
+    """Return the image as it is stored, and how to turn it; what it needs goes on `held`."""
     with _quiet():
         try:
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 _check_size(image, max_pixels)
+                held.enter_context(one_large_at_a_time(image.size))
+                if enough_side is not None:
+                    _draft(image, enough_side)
                 image.load()
                 turn = _TRANSPOSE.get(_orientation(image))
-                flat = _flatten(image, mode)
+                return _flatten(image, mode or _plain_mode(image)), turn
         except Image.DecompressionBombError as error:
             raise UnreadableImage(
                 f"the image has more than {MAX_PIXELS:,} pixels and was not decoded"
             ) from error
         except _DECODE_ERRORS as error:
             raise UnreadableImage(_reason(data, error)) from error
-    return flat if turn is None else flat.transpose(turn)
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -127,6 +186,23 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
             f"the image has {width:,} x {height:,} pixels, more than"
             f" {max_pixels:,}, and was not decoded"
         )
+    if max(width, height) > MAX_IMAGE_SIDE:
+        raise UnreadableImage(
+            f"the image has {width:,} x {height:,} pixels, a side of more than"
+            f" {MAX_IMAGE_SIDE:,}, and was not decoded"
+        )
+
+
+def _draft(image: Image.Image, enough_side: int) -> None:
+    """Have a JPEG decoded smaller; other formats know no such thing."""
+    share = enough_side / max(image.size)
+    if share < 1:
+        image.draft(None, (ceil(image.width * share), ceil(image.height * share)))
+
+
+def _plain_mode(image: Image.Image) -> ImageMode:
+    grey = image.mode in {"1", "L"} or image.mode.startswith("I;16")
+    return "L" if grey and not image.has_transparency_data else "RGB"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -139,7 +215,24 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image, mode: ImageMode) -> Image.Image:
-    """Return the image in `mode`, opaque, with 8 bits per channel."""
+    """Return the image in `mode`, opaque, with 8 bits per channel.
+
+    What happens to a pixel depends on no other, so it is done in strips: whole copies of a
+    large image on the way would take several times its memory.
+    """
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        return _flatten_strip(image, mode)
+    flat = Image.new(mode, image.size)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        flat.paste(_flatten_strip(image.crop(box), mode), box)
+    return flat
+
+
+def _flatten_strip(image: Image.Image, mode: ImageMode) -> Image.Image:
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))

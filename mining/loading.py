@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from mining.exceptions import UnreadableImage
-from mining.images import MAX_PIXELS, decode_image
+from mining.images import MAX_PIXELS, decode_image, one_large_at_a_time
 from mining.types import Preprocessing
 
 __all__ = ["decode_image", "load_ahead", "preprocess"]
@@ -47,21 +47,25 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor
     >>> preprocess(Image.new("L", (20, 10)), spec).shape
     torch.Size([1, 8, 8])
     """
-    if preprocessing.resize is not None:
-        image = _resize(image, preprocessing)
-    height, width = preprocessing.crop
-    left, top = _offset(image.width, width), _offset(image.height, height)
-    if (left, top, width, height) != (0, 0, *image.size):
-        image = image.crop((left, top, left + width, top + height))
+    size = _resized(image.size, preprocessing.resize)
+    with one_large_at_a_time(size):
+        if preprocessing.resize is not None:
+            image = image.resize(size, _FILTERS[preprocessing.interpolation])
+        height, width = preprocessing.crop
+        left, top = _offset(image.width, width), _offset(image.height, height)
+        if (left, top, width, height) != (0, 0, *image.size):
+            image = image.crop((left, top, left + width, top + height))
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         return torch.from_numpy(pixels[None].copy())
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    short = preprocessing.resize or 0
-    width, height = image.size
+def _resized(size: tuple[int, int], short: int | None) -> tuple[int, int]:
+    """Return width and height when the shorter side is `short` pixels."""
+    if short is None:
+        return size
+    width, height = size
     if width <= height:
         size = (short, int(short * height / width))
     else:
@@ -70,7 +74,7 @@ def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
         raise UnreadableImage(
             f"the image is too thin to resize ({width:,} x {height:,} pixels)"
         )
-    return image.resize(size, _FILTERS[preprocessing.interpolation])
+    return size
 
 
 def _offset(have: int, want: int) -> int:

@@ -7,20 +7,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Final
 
 import torch
 
 from mining.exceptions import UnreadableImage
-from mining.images import decode_image
+from mining.images import decoded
 from mining.loading import load_ahead, preprocess
 from mining.predictors import Predictor
 from mining.scoring import score_batch
 from mining.sources.files import read_bytes
+from mining.text import storable
 from mining.threads import plan_threads
 from mining.types import Outcome, Preprocessing, SampleRef, ScanSettings
 
 Read = Callable[[str], bytes]
 Keep = Callable[[Outcome, bytes], None]
+_NEVER_READ: Final = (
+    "could not be read when the data set was registered; register the data set again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,9 @@ def scan_samples(
 ) -> Iterator[list[Outcome]]:
     """Yield the outcomes of each batch; images are decoded ahead of the model.
 
-    A sample that cannot be used (unreadable, changed since it was registered, label out of
-    range) comes out as an outcome with the reason. A batch that does not fit in the GPU's
-    memory is halved.
+    A sample that cannot be used (unreadable now or when it was registered, changed since,
+    label out of range) comes out as an outcome with the reason. A batch that does not fit in
+    the GPU's memory is halved.
 
     Args:
         predictor: The model.
@@ -98,6 +103,8 @@ def _load(
     if not 0 <= sample.label < n_classes:
         reason = f"label {sample.label} is not one of the model's {n_classes} classes"
         return _Loaded(sample, error=reason)
+    if sample.digest == "":  # what lies there now was never checked: it is not opened
+        return _Loaded(sample, error=_NEVER_READ)
     try:
         data = read(sample.url)
         digest = hashlib.sha256(data).hexdigest()
@@ -105,8 +112,8 @@ def _load(
             raise UnreadableImage(  # noqa: TRY301 (one way out for every reason)
                 "the file changed since it was registered; register the data set again"
             )
-        image = decode_image(data, mode=preprocessing.mode)
-        pixels = preprocess(image, preprocessing)
+        with decoded(data, mode=preprocessing.mode) as image:
+            pixels = preprocess(image, preprocessing)
     except UnreadableImage as error:
         return _Loaded(sample, error=str(error))
     except (ConnectionError, TimeoutError):
@@ -114,9 +121,8 @@ def _load(
     except FileNotFoundError:
         return _Loaded(sample, error="the file does not exist")
     except OSError as error:
-        return _Loaded(
-            sample, error=f"the file cannot be read: {error.strerror or error}"
-        )
+        reason = f"the file cannot be read: {error.strerror or error}"
+        return _Loaded(sample, error=storable(reason))
     return _Loaded(sample, digest=digest, data=data, pixels=pixels)
 
 

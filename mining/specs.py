@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from mining.exceptions import BadCheckpoint, ClassMismatch
+from mining.exceptions import BadCheckpoint, ClassMismatch, UnreadableImage
 from mining.sources.files import is_local, local_path, open_remote, read_bytes, sha256
 from mining.types import ModelSpec
+
+MAX_SPEC_BYTES: Final = 64 * 2**20
 
 
 def spec_url(url: str) -> str:
@@ -24,7 +27,7 @@ def read_spec(url: str) -> ModelSpec:
     """
     where = spec_url(url)
     try:
-        data = json.loads(read_bytes(where))
+        data = json.loads(read_bytes(where, max_bytes=MAX_SPEC_BYTES))
         if not isinstance(data, dict):
             raise ValueError("it is not a JSON object")  # noqa: TRY004, TRY301 (bad data)
         return ModelSpec.from_dict(data)
@@ -33,7 +36,11 @@ def read_spec(url: str) -> ModelSpec:
             f"The worker cannot see {where}: {error.strerror or error}. It must say the"
             " format, architecture, classes and preprocessing of the checkpoint."
         ) from error
-    except ValueError as error:
+    except RecursionError as error:
+        raise BadCheckpoint(
+            f"{where} is not a valid model spec: its lists are nested too deep."
+        ) from error
+    except (ValueError, UnreadableImage) as error:
         raise BadCheckpoint(f"{where} is not a valid model spec: {error}.") from error
 
 

@@ -7,10 +7,11 @@ from typing import Final
 
 from PIL import Image
 
-from mining.images import decode_image
+from mining.images import decoded
 
 SMALL_SIDE: Final = 96
 _QUALITY: Final = 80
+_OVERSAMPLING: Final = 2  # what the filter needs to see of a JPEG decoded smaller
 
 
 def make_thumbnail(data: bytes, *, longest_side: int) -> bytes:
@@ -29,14 +30,19 @@ def make_thumbnail(data: bytes, *, longest_side: int) -> bytes:
     """
     if longest_side < 1:
         raise ValueError(f"longest_side must be above 0, not {longest_side}")
-    image = decode_image(data)
+    with decoded(data, mode=None, enough_side=_OVERSAMPLING * longest_side) as image:
+        small = _sized(image, longest_side).convert("RGB")
+    buffer = BytesIO()
+    small.save(buffer, "WEBP", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def _sized(image: Image.Image, longest_side: int) -> Image.Image:
     longest = max(image.size)
     factor = longest_side // 4 // longest
     if longest <= SMALL_SIDE and factor > 1:
         size = (image.width * factor, image.height * factor)
-        image = image.resize(size, Image.Resampling.NEAREST)
-    elif longest > longest_side:
+        return image.resize(size, Image.Resampling.NEAREST)
+    if longest > longest_side:
         image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    image.save(buffer, "WEBP", quality=_QUALITY)
-    return buffer.getvalue()
+    return image

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast, get_args
+
+from mining.text import check_label, is_storable, shown, storable
 
 Split = Literal["", "train", "val", "test"]
 ModelFormat = Literal["safetensors", "state_dict", "onnx", "torch_export"]
@@ -16,12 +19,17 @@ Device = Literal["auto", "cpu", "cuda"]
 
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 MAX_SIDE: Final = 4096
+MAX_CLASSES: Final = 100_000
+MAX_ARCHITECTURE: Final = 100  # characters
+_MAX_CHANNELS: Final = 3
 
 
 def _one_of(name: str, value: object, allowed: Sequence[str]) -> str:
     """Return `value` when it is one of `allowed`, else raise ValueError naming the field."""
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(allowed)}, not {shown(value)}"
+        )
     return cast("str", value)
 
 
@@ -33,31 +41,48 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
         or not low <= value <= high
     ):
         raise ValueError(
-            f"{name} must be a whole number from {low} to {high}, not {value!r}"
+            f"{name} must be a whole number from {low} to {high}, not {shown(value)}"
         )
     return value
 
 
+def _number(name: str, value: object) -> float:
+    """Return `value` as a finite float, else raise ValueError."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise ValueError(f"{name} must be a finite number, not {shown(value)}")
+
+
 def _numbers(name: str, value: object) -> tuple[float, ...]:
-    """Return `value` as a tuple of finite floats, else raise ValueError."""
+    """Return `value`, one number or one per channel, as finite floats, else raise ValueError."""
     items = value if isinstance(value, list | tuple) else (value,)
-    for item in items:
-        if (
-            isinstance(item, bool)
-            or not isinstance(item, int | float)
-            or not math.isfinite(item)
-        ):
-            raise ValueError(f"{name} must be a list of numbers, not {value!r}")
-    return tuple(float(item) for item in items)
+    if len(items) > _MAX_CHANNELS:
+        raise ValueError(
+            f"{name} must have at most {_MAX_CHANNELS} numbers, not {len(items):,}"
+        )
+    return tuple(_number(name, item) for item in items)
 
 
-def _reject_unknown(
-    name: str, data: Mapping[str, object], known: Sequence[str]
-) -> None:
+def _reject_unknown(name: str, data: object, known: Sequence[str]) -> None:
     """Raise ValueError for a key that the type does not have: a typing error must not pass."""
-    unknown = sorted(set(data) - set(known))
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{name} must be an object, not {shown(data)}")  # noqa: TRY004
+    unknown = sorted(map(str, data.keys() - set(known)))
     if unknown:
-        raise ValueError(f"{name} has unknown fields: {', '.join(unknown)}")
+        listed = storable(", ".join(unknown)[:500])
+        raise ValueError(f"{name} has unknown fields: {listed}")
+
+
+def _check_class(name: str) -> None:
+    try:
+        check_label(name)
+    except ValueError as error:
+        raise ValueError(f"classes: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +115,16 @@ class SampleRef:
         key: Path relative to the data set's root.
         url: What fsspec opens.
         label: Class index in the order of the model spec's classes.
-        digest: SHA-256 of the bytes as registered, in hex; "" to accept any bytes.
+        digest: SHA-256 of the bytes as registered, in hex; "" when they could not be read
+            then, and so must not be read now either; None when the sample was never
+            registered, to accept any bytes.
     """
 
     id: int
     key: str
     url: str
     label: int
-    digest: str = ""
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +152,13 @@ class Preprocessing:
         if self.resize is not None:
             _whole("resize", self.resize, 1, MAX_SIDE)
         if len(self.crop) != 2:
-            raise ValueError(f"crop must be [height, width], not {self.crop!r}")
+            raise ValueError(f"crop must be [height, width], not {shown(self.crop)}")
         for side in self.crop:
             _whole("crop", side, 1, MAX_SIDE)
         _one_of("interpolation", self.interpolation, get_args(Interpolation))
         _one_of("mode", self.mode, get_args(ImageMode))
-        for name, values in (("mean", self.mean), ("std", self.std)):
+        for name, given in (("mean", self.mean), ("std", self.std)):
+            values = _numbers(name, given)
             if len(values) != self.channels:
                 raise ValueError(
                     f"{name} must have {self.channels} numbers for mode {self.mode},"
@@ -186,7 +214,7 @@ class ModelSpec:
         format: The kind of file.
         architecture: `torchvision:<name>` or a name from `mining.architectures`; "" for onnx
             and torch_export, whose files carry the graph.
-        classes: Class names in the order of the model's outputs; unique, at least 2.
+        classes: Names in the order of the model's outputs; unique, at least 2, valid labels.
         preprocessing: How an image becomes the input.
     """
 
@@ -199,13 +227,23 @@ class ModelSpec:
         _one_of("format", self.format, get_args(ModelFormat))
         if len(self.classes) < 2:
             raise ValueError("classes must list at least two names")
+        if len(self.classes) > MAX_CLASSES:
+            raise ValueError(
+                f"classes lists {len(self.classes):,} names, more than {MAX_CLASSES:,}"
+            )
         if not all(self.classes):
             raise ValueError("classes must be non-empty text")
-        if len(set(self.classes)) != len(self.classes):
-            twice = sorted(
-                {name for name in self.classes if self.classes.count(name) > 1}
-            )
+        for name in self.classes:
+            _check_class(name)
+        twice = sorted(name for name, n in Counter(self.classes).items() if n > 1)
+        if twice:
             raise ValueError(f"classes lists a name twice: {', '.join(twice[:5])}")
+        name = self.architecture
+        if len(name) > MAX_ARCHITECTURE or not is_storable(name):
+            raise ValueError(
+                f"architecture must be at most {MAX_ARCHITECTURE} characters without NUL"
+                f" or half of a surrogate pair, not {shown(name)}"
+            )
         if self.format in ("safetensors", "state_dict") and not self.architecture:
             raise ValueError(f"architecture must be given for the format {self.format}")
 
@@ -223,17 +261,20 @@ class ModelSpec:
         if missing:
             raise ValueError(f"the model spec lacks: {', '.join(missing)}")
         classes, preprocessing = data["classes"], data["preprocessing"]
+        architecture = data.get("architecture", "")
         if not isinstance(classes, list | tuple) or not all(
             isinstance(name, str) for name in classes
         ):
-            raise ValueError(f"classes must be a list of text, not {classes!r}")
-        if not isinstance(preprocessing, Mapping):
-            raise ValueError(f"preprocessing must be an object, not {preprocessing!r}")  # noqa: TRY004
+            raise ValueError(f"classes must be a list of text, not {shown(classes)}")
+        if not isinstance(architecture, str):
+            raise ValueError(f"architecture must be text, not {shown(architecture)}")  # noqa: TRY004
         return cls(
             format=cast("ModelFormat", data["format"]),
-            architecture=str(data.get("architecture", "")),
+            architecture=architecture,
             classes=tuple(classes),
-            preprocessing=Preprocessing.from_dict(preprocessing),
+            preprocessing=Preprocessing.from_dict(
+                cast("Mapping[str, object]", preprocessing)
+            ),
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -273,7 +314,7 @@ class ScanSettings:
         _whole("shard_size", self.shard_size, 1, 1_000_000)
         _one_of("precision", self.precision, get_args(Precision))
         _one_of("device", self.device, get_args(Device))
-        below = _numbers("near_miss_below", self.near_miss_below)[0]
+        below = _number("near_miss_below", self.near_miss_below)
         if not 0.0 <= below <= 1.0:
             raise ValueError(f"near_miss_below must be from 0 to 1, not {below}")
 
@@ -331,7 +372,7 @@ class Outcome:
         return cls(
             sample.id,
             sample.key,
-            sample.digest,
+            sample.digest or "",
             sample.label,
             None,
             nan,

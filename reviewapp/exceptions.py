@@ -3,6 +3,8 @@
 # ruff: noqa: N818 (the names say what is wrong; "Error" would add nothing)
 from __future__ import annotations
 
+from mining.text import storable
+
 
 class HardmineError(Exception):
     """A request that cannot be carried out; nothing was changed."""
@@ -44,5 +46,4 @@ class PartLost(HardmineError):
 
 def plain_message(error: BaseException) -> str:
     """Return an error's message as text that the database and a page can hold."""
-    text = str(error) or type(error).__name__
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return storable(str(error) or type(error).__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -12,6 +12,7 @@ from mining.exceptions import EmptySource, MiningError, OutsideRoot
 from mining.sources.files import is_local, local_path, open_remote
 from mining.sources.keys import key_from_os_path
 from mining.sources.roots import escapes, forget_real_folders
+from mining.text import check_key, check_label, shown
 from mining.types import SourceEntry, Split
 
 IMAGE_SUFFIXES: Final = (
@@ -71,6 +72,7 @@ class FolderSource:
 
         Raises:
             OutsideRoot: A link leads out of the root; the message names the file.
+            MiningError: A name cannot be stored, or a folder cannot be listed.
         """
         forget_real_folders()
         top = self._class_folders("")
@@ -96,22 +98,39 @@ class FolderSource:
         return [item.name for item in items if item.is_folder]
 
     def _images(self, folder: str, label: str, split: Split) -> Iterator[SourceEntry]:
-        for item in self._list(folder):
-            path = f"{folder}/{item.name}"
+        label = key_from_os_path(label)
+        self._check(check_label, label, folder)
+        # A stack of its own: folders may lie deeper than Python's calls.
+        waiting = [(folder, _Item("", is_folder=True))]
+        while waiting:
+            path, item = waiting.pop()
             if item.is_folder:
-                yield from self._images(path, label, split)
+                found = reversed(self._list(path))
+                waiting += ((f"{path}/{inner.name}", inner) for inner in found)
             elif item.is_image:
-                yield SourceEntry(
-                    key=key_from_os_path(path),
-                    url=f"{self.root.rstrip('/')}/{path}",
-                    label=key_from_os_path(label),
-                    split=split,
-                )
+                key = key_from_os_path(path)
+                self._check(check_key, key, path)
+                url = f"{self.root.rstrip('/')}/{path}"
+                yield SourceEntry(key=key, url=url, label=label, split=split)
+
+    def _check(self, check: Callable[[str], None], name: str, path: str) -> None:
+        try:
+            check(name)
+        except ValueError as error:
+            raise MiningError(
+                f"{shown(path)} under {self.root} cannot be taken: {error}. Nothing was"
+                " taken; rename it and try again."
+            ) from error
 
     def _list(self, folder: str) -> list[_Item]:
         listing = self._list_local if self._local else self._list_remote
         try:
             return sorted(listing(folder), key=lambda item: os.fsencode(item.name))
+        except UnicodeEncodeError as error:
+            raise MiningError(
+                f"{shown(folder)} under {self.root} holds a name with half of a surrogate"
+                " pair. Nothing was taken; rename it and try again."
+            ) from error
         except OSError as error:
             where = f"{self.root}/{folder}".rstrip("/")
             reason = error.strerror or error

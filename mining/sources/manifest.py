@@ -16,9 +16,11 @@ from mining.sources.folder import SPLIT_NAMES
 from mining.sources.keys import key_from_os_path, url_for
 from mining.sources.roots import escapes, forget_real_folders
 from mining.sources.tables import RowProblem, read_rows
+from mining.text import check_key, check_label, is_storable, shown
 from mining.types import SourceEntry, Split
 
 _KNOWN: Final = ("path", "label", "split")
+MAX_DEPTH: Final = 32  # lists and objects in one another in an attribute
 
 
 class ManifestSource:
@@ -57,7 +59,7 @@ class ManifestSource:
                     seen.add(digest)
                     continue
                 found = RowProblem(
-                    found.line, f"the path {found.key!r} is listed twice"
+                    found.line, f"the path {shown(found.key)} is listed twice"
                 )
             count += 1
             if len(problems) < SHOWN_PROBLEMS:
@@ -96,11 +98,12 @@ class ManifestSource:
     def _entry(self, line: int, row: Mapping[str, object]) -> SourceEntry:
         path = self._path(row["path"])
         key = key_from_os_path(path)
+        check_key(key)
         label = _label(row["label"])
         attributes = {
             name: _plain(value) for name, value in row.items() if name not in _KNOWN
         }
-        _check_storable([key, label, attributes])
+        _check_storable(attributes)
         return SourceEntry(
             key=key,
             url=url_for(self.root, key),
@@ -113,54 +116,54 @@ class ManifestSource:
     def _path(self, value: object) -> str:
         if not isinstance(value, str) or not value.strip():
             raise ValueError("the path is empty")
-        _check_storable(value)
+        check_key(value)
         path = posixpath.normpath(value)
         if "://" in value or path.startswith(("/", "../")) or path in {".", ".."}:
-            raise ValueError(f"the path {value!r} leads out of the root")
+            raise ValueError(f"the path {shown(value)} leads out of the root")
         if self._real_root and escapes(f"{self._real_root}/{path}", self._real_root):
-            raise ValueError(f"the path {value!r} is a link that leads out of the root")
+            raise ValueError(
+                f"the path {shown(value)} is a link that leads out of the root"
+            )
         return path
 
 
 def _label(value: object) -> str:
     if isinstance(value, bool | float | list | dict):
-        raise ValueError(f"the label {value!r} is not text")  # noqa: TRY004 (bad data)
+        raise ValueError(f"the label {shown(value)} is not text")  # noqa: TRY004 (bad data)
     label = "" if value is None else str(value).strip()
-    if not label:
-        raise ValueError("the label is empty")
+    check_label(label)
     return label
 
 
 def _split(value: object) -> Split:
     text = "" if value is None else str(value).strip().lower()
     if text and text not in SPLIT_NAMES:
-        raise ValueError(f"the split {value!r} is not train, val or test")
+        raise ValueError(f"the split {shown(value)} is not train, val or test")
     return SPLIT_NAMES[text] if text else ""
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, depth: int = 0) -> object:
     """Return a value as JSON knows it; NaN and infinity, which it lacks, become None."""
+    if depth > MAX_DEPTH:
+        raise ValueError(
+            f"an attribute is nested more than {MAX_DEPTH} deep; store it as text"
+        )
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return {str(name): _plain(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
     return str(value)
 
 
-def _check_storable(value: object) -> None:
+def _check_storable(attributes: Mapping[str, object]) -> None:
     """Raise ValueError for text that PostgreSQL cannot hold."""
-    text = json.dumps(value, ensure_ascii=False)
-    if "\\u0000" in text.replace("\\\\", "") or not _is_unicode(text):
-        raise ValueError("a value holds a NUL or half of a surrogate pair")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    text = json.dumps(attributes, ensure_ascii=False)
+    # JSON writes NUL as an escape, and an escaped backslash as two.
+    if "\\u0000" in text.replace("\\\\", "") or not is_storable(text):
+        raise ValueError(
+            "an attribute holds a NUL or half of a surrogate pair; remove it"
+        )

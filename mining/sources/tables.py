@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import BinaryIO
+from itertools import chain
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mining.exceptions import BadManifest
 from mining.sources.files import open_binary
+from mining.text import is_storable, shown
 
 _BATCH = 4096
+_SHOWN_COLUMNS = 20
+_NOT_UTF8 = "not UTF-8 text; save the file as UTF-8"
 Row = Mapping[str, object]
 
 
@@ -57,13 +62,14 @@ def read_rows(
 
 
 def _check_columns(name: str, columns: Sequence[str], required: Sequence[str]) -> None:
+    there = ", ".join(columns[:_SHOWN_COLUMNS])[:500] or "none"
     problems = [
-        f"the column {column!r} is missing; there are: {', '.join(columns) or 'none'}"
+        f"the column {column!r} is missing; there are: {there}"
         for column in required
         if column not in columns
     ]
-    twice = sorted({column for column in columns if columns.count(column) > 1})
-    problems += [f"the column {column!r} is there twice" for column in twice]
+    twice = sorted(column for column, n in Counter(columns).items() if n > 1)
+    problems += [f"the column {shown(column)} is there twice" for column in twice]
     if problems:
         raise BadManifest(name, problems)
 
@@ -81,9 +87,12 @@ def _csv_rows(
 ) -> Iterator[tuple[int, Row | RowProblem]]:
     # Undecodable bytes become surrogates, so that the line with them can be named.
     lines = (raw.decode("utf-8", "surrogateescape") for raw in _without_mark(file))
-    reader = csv.reader(lines, strict=True)
+    first = next(lines, "")
+    _check_header(name, first)
+    reader = csv.reader(chain([first], lines), strict=True)
     try:
         header = [column.strip() for column in next(reader, [])]
+        _check_header(name, "".join(header))  # quoted, it may have several lines
         _check_columns(name, header, required)
         for fields in reader:
             if fields:
@@ -93,13 +102,19 @@ def _csv_rows(
         yield reader.line_num, RowProblem(reader.line_num, f"not valid CSV: {error}")
 
 
+def _check_header(name: str, text: str) -> None:
+    """Refuse a header of UTF-16, which has NUL in every other byte, or any other."""
+    if not is_storable(text):
+        raise BadManifest(name, [f"line 1: the header holds a NUL or is {_NOT_UTF8}"])
+
+
 def _csv_row(header: list[str], fields: list[str], line: int) -> Row | RowProblem:
     if len(fields) != len(header):
         return RowProblem(
             line, f"{len(fields)} fields, but the header has {len(header)}"
         )
     if any("\udc80" <= letter <= "\udcff" for field in fields for letter in field):
-        return RowProblem(line, "not UTF-8 text; save the file as UTF-8")
+        return RowProblem(line, _NOT_UTF8)
     return dict(zip(header, fields, strict=True))
 
 
@@ -115,7 +130,7 @@ def _json_row(data: bytes, line: int, required: Sequence[str]) -> Row | RowProbl
     try:
         row = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
-        return RowProblem(line, "not UTF-8 text; save the file as UTF-8")
+        return RowProblem(line, _NOT_UTF8)
     except (ValueError, RecursionError) as error:
         return RowProblem(line, f"not valid JSON: {error}")
     if not isinstance(row, dict):
@@ -134,10 +149,36 @@ def _parquet_rows(
         _check_columns(name, table.schema_arrow.names, required)
         line = 0
         for batch in table.iter_batches(batch_size=_BATCH):
-            for row in batch.to_pylist():
+            for row in _batch_rows(batch, line):
                 line += 1
                 yield line, row
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         raise BadManifest(
             name, [f"it is not a readable Parquet file: {error}"]
         ) from error
+
+
+def _batch_rows(batch: pa.RecordBatch, before: int) -> list[Row | RowProblem]:
+    """Return the rows of a batch that `before` rows precede."""
+    try:
+        return cast("list[Row | RowProblem]", batch.to_pylist())
+    except (ValueError, OverflowError):  # pyarrow does not say where
+        return [
+            _parquet_row(batch.slice(row, 1), before + row + 1)
+            for row in range(batch.num_rows)
+        ]
+
+
+def _parquet_row(row: pa.RecordBatch, line: int) -> Row | RowProblem:
+    """Return one row, or the first column whose value Python's types cannot hold."""
+    values: dict[str, object] = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        try:
+            (values[name],) = column.to_pylist()
+        except (ValueError, OverflowError):
+            return RowProblem(
+                line,
+                f"the column {shown(name)} holds a value of type {column.type} that cannot"
+                " be read; store the column as text in UTF-8",
+            )
+    return values

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from mining.exceptions import BadManifest, ClassMismatch, ScanCountMismatch
+from mining.exceptions import (
+    BadCheckpoint,
+    BadManifest,
+    ClassMismatch,
+    MiningError,
+    ScanCountMismatch,
+    UnreadableImage,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +45,26 @@ def test_one_problem_is_not_several():
 def test_a_count_mismatch_gives_both_numbers():
     text = str(ScanCountMismatch(expected=1000, found=999))
     assert "999 outcomes for 1,000 samples" in text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MiningError("a\0b \udcff"),
+        BadCheckpoint("a\0b \udcff"),
+        UnreadableImage("a\0b \udcff"),
+        BadManifest("a\0b \udcff", ["line 2: a\0b \udcff"]),
+        ClassMismatch(model=("a\0b \udcff", "c"), dataset=("d",)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_message_is_storable_text(error):
+    assert r"a\x00b \udcff" in str(error)
+    assert "\0" not in str(error)
+    str(error).encode()
+    str(error.args).encode()
+
+
+def test_the_parts_of_a_bad_manifest_are_storable_too():
+    error = BadManifest("\0.csv", ["line 2: \ud800"])
+    assert (error.file, error.problems) == (r"\x00.csv", (r"line 2: \ud800",))

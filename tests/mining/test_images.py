@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from mining import images
 from mining.exceptions import UnreadableImage
-from mining.images import decode_image
+from mining.images import decode_image, decoded
 from tests.mining.pictures import encode, noise, png
 
 
@@ -73,10 +74,14 @@ def test_it_refuses_damaged_pixels():
 
 
 def test_it_refuses_a_decompression_bomb_from_its_header():
-    assert "more than 200,000,000 pixels" in refusal(png_header(50_000, 50_000))
-    assert "14,000 x 14,200" in refusal(
-        png_header(14_000, 14_200), max_pixels=198_000_000
-    )
+    assert "more than 100,000,000 pixels" in refusal(png_header(14_000, 14_000))
+    assert "9,000 x 11,000" in refusal(png_header(9_000, 11_000), max_pixels=98_000_000)
+
+
+@pytest.mark.parametrize("size", [(65_501, 1), (1, 65_501)])
+def test_it_refuses_a_side_that_is_too_long_from_the_header(size):
+    assert "a side of more than 65,500" in refusal(png_header(*size))
+    assert "damaged" in refusal(png_header(*(min(side, 65_500) for side in size)))
 
 
 def test_the_limit_of_pixels_is_the_callers():
@@ -151,3 +156,102 @@ def test_no_warning_leaves_whatever_the_threads():
     for thread in threads:
         thread.join()
     assert warnings.filters == before
+
+
+def flatten_at_once(image: Image.Image, mode: str) -> Image.Image:
+    """Flatten with whole copies, as the definition says."""
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        image = Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert(mode)
+
+
+def stored_as(mode: str) -> bytes:
+    """Return a file of 23 x 40 random pixels that Pillow opens in the mode."""
+    random = np.random.default_rng(5)
+    if mode == "I;16":
+        return encode(
+            Image.fromarray(random.integers(0, 65_536, (40, 23)).astype("<u2"))
+        )
+    noisy = noise(5, size=(23, 40))
+    if mode.endswith("A"):
+        noisy.putalpha(noise(6, size=(23, 40), mode="L"))
+    if mode == "P+t":
+        return encode(noisy.quantize(16), transparency=bytes(range(0, 256, 16)))
+    if mode == "RGB+t":
+        return encode(noisy, transparency=noisy.getpixel((3, 3)))
+    return encode(noisy.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
+
+
+@pytest.mark.parametrize("target", ["RGB", "L"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "P+t", "RGB", "RGB+t", "RGBA", "CMYK", "I;16"]
+)
+def test_strips_change_no_pixel(monkeypatch, mode, target):
+    data = stored_as(mode)
+    with Image.open(BytesIO(data)) as image:
+        assert image.mode == mode.removesuffix("+t")
+        expected = flatten_at_once(image, target)
+    for pixels in (images._STRIP_PIXELS, 7 * 23, 1):
+        monkeypatch.setattr(images, "_STRIP_PIXELS", pixels)
+        found = decode_image(data, mode=target)
+        assert (found.mode, found.size) == (target, (23, 40))
+        assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_decoded_image_needs_its_file_no_more(kind, mode):
+    data = encode(noise(1, size=(30, 20), mode=mode), kind)
+    with Image.open(BytesIO(data)) as image:
+        expected = image.convert(mode)
+    found = decode_image(data, mode=mode)
+    assert np.array_equal(np.asarray(found), np.asarray(expected))
+    assert found.resize((3, 2)).tobytes() == expected.resize((3, 2)).tobytes()
+
+
+def held_by_another(data: bytes) -> bool:
+    """Tell whether an image cannot be decoded in another thread at this moment."""
+    thread = threading.Thread(target=decode_image, args=(data,), daemon=True)
+    thread.start()
+    thread.join(0.3)
+    return thread.is_alive()
+
+
+def test_one_large_image_is_decoded_at_a_time(monkeypatch):
+    monkeypatch.setattr(images, "LARGE_PIXELS", 99)
+    large, small = png(size=(10, 10)), png(size=(9, 11))
+    with decoded(large, mode="RGB"):
+        assert held_by_another(large)
+    assert not held_by_another(large)
+    with decoded(large, mode="RGB"):
+        assert not held_by_another(small)
+    with decoded(small, mode="RGB"):
+        assert not held_by_another(large)
+
+
+def test_a_broken_large_image_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(images, "LARGE_PIXELS", 99)
+    refusal(png(size=(60, 60))[:5000])
+    assert not held_by_another(png(size=(10, 10)))
+
+
+def test_a_jpeg_alone_may_come_out_smaller():
+    picture = noise(1, size=(800, 400))
+    with decoded(encode(picture, "JPEG"), mode="RGB", enough_side=190) as image:
+        assert image.size == (200, 100)
+    with decoded(encode(picture), mode="RGB", enough_side=190) as image:
+        assert image.size == (800, 400)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("1", "L"), ("I;16", "L"), ("LA", "RGB"), ("P", "RGB")]
+)
+def test_an_opaque_grey_image_may_stay_grey(mode, expected):
+    with decoded(stored_as(mode), mode=None) as image:
+        assert image.mode == expected
+        assert image.convert("RGB") == decode_image(stored_as(mode)).convert("RGB")

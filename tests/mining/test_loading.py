@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from itertools import count
 
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from mining import images
 from mining.exceptions import UnreadableImage
 from mining.loading import load_ahead, preprocess
 from mining.types import Preprocessing
@@ -52,6 +54,22 @@ def test_a_tensor_may_be_written_to():
 def test_an_endlessly_thin_image_is_refused():
     with pytest.raises(UnreadableImage, match="too thin"):
         preprocess(Image.new("RGB", (1, 60_000)), spec(resize=224, crop=(224, 224)))
+
+
+def test_a_small_image_that_becomes_large_is_alone(monkeypatch):
+    monkeypatch.setattr(images, "LARGE_PIXELS", 400)
+    image, small = Image.new("RGB", (10, 30)), Image.new("RGB", (10, 10))
+    with images.one_large_at_a_time((30, 30)):
+        threads = [
+            threading.Thread(target=preprocess, args=(picture, spec()), daemon=True)
+            for picture in (image, small)
+        ]
+        for thread in threads:
+            thread.start()
+            thread.join(0.3)
+        assert [thread.is_alive() for thread in threads] == [True, False]
+    threads[0].join(10)
+    assert not threads[0].is_alive()
 
 
 def test_results_come_in_order_whoever_finishes_first():

@@ -215,7 +215,28 @@ def test_samples_are_read_a_few_batches_ahead_only(tmp_path):
     batches.close()
 
 
-def test_an_empty_digest_accepts_any_bytes_and_is_filled_in(tmp_path):
+def test_a_sample_that_was_unreadable_when_registered_is_not_read(tmp_path):
+    def read(url: str) -> bytes:
+        raise AssertionError(f"{url} was opened")
+
+    path = write(tmp_path / "a.png")
+    ((outcome,),) = scan([SampleRef(1, "a.png", str(path), 0, "")], read=read)
+    assert outcome.is_unreadable
+    assert outcome.digest == ""
+    assert outcome.error == (
+        "could not be read when the data set was registered; register the data set again"
+    )
+
+
+def test_the_reason_for_an_unreadable_file_is_storable_text(tmp_path):
+    def read(url: str) -> bytes:
+        raise OSError("b\0d \udcff")
+
+    ((outcome,),) = scan(samples(tmp_path, 1), read=read)
+    assert outcome.error == r"the file cannot be read: b\x00d \udcff"
+
+
+def test_no_digest_accepts_any_bytes_and_is_filled_in(tmp_path):
     data = encode(noise(1))
     path = write(tmp_path / "a.png", data)
     ((outcome,),) = scan([SampleRef(1, "a.png", str(path), 0)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mining import thumbnails
 from mining.exceptions import UnreadableImage
 from mining.thumbnails import make_thumbnail
 from tests.mining.pictures import encode, noise, png
@@ -63,3 +64,19 @@ def test_it_refuses_a_broken_original():
 def test_it_refuses_a_side_of_nothing():
     with pytest.raises(ValueError, match="above 0"):
         make_thumbnail(png(), longest_side=0)
+
+
+def test_a_grey_image_is_made_small_as_a_coloured_one_is():
+    grey = noise(1, size=(400, 300), mode="L")
+    coloured = make_thumbnail(encode(grey.convert("RGB")), longest_side=100)
+    assert make_thumbnail(encode(grey), longest_side=100) == coloured
+
+
+def test_a_jpeg_decoded_smaller_looks_the_same(monkeypatch):
+    steps = np.linspace(0, 255, 1601, dtype=np.uint8)
+    data = encode(Image.fromarray(np.tile(steps, (1200, 1))).convert("RGB"), "JPEG")
+    quick = opened(make_thumbnail(data, longest_side=100)).convert("RGB")
+    monkeypatch.setattr(thumbnails, "_OVERSAMPLING", 100)
+    slow = opened(make_thumbnail(data, longest_side=100)).convert("RGB")
+    assert quick.size == slow.size == (100, 75)
+    assert np.abs(np.asarray(quick, int) - np.asarray(slow, int)).max() <= 8  # of 255

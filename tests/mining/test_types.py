@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -40,11 +41,39 @@ def test_one_number_is_a_square_crop():
         ({"mode": "CMYK"}, "mode"),
         ({"interpolation": "lanczos"}, "interpolation"),
         ({"croop": 3}, "croop"),
+        ({"resize": 10**5000}, "resize"),
+        ({"crop": [8] * 10**6}, "crop"),
+        ({"crop": [8, 10**5000]}, "crop"),
+        ({"crop": []}, "crop"),
+        ({"mean": [10**400] * 3}, "mean must be a finite number"),
+        ({"mean": [0.5, 0.5, math.inf]}, "mean must be a finite number"),
+        ({"mean": [0.5, 0.5, True]}, "mean must be a finite number"),
+        ({"mean": [0.5] * 10**6}, "mean must have at most 3 numbers, not 1,000,000"),
+        ({"mean": {"r": 1}}, "mean must be a finite number"),
+        ({"std": [10**400] * 3}, "std must be a finite number"),
+        ({"std": []}, "std must have 3 numbers"),
+        ({"mode": ["RGB"]}, "mode"),
+        ({"interpolation": {"a": "x" * 10**6}}, "interpolation"),
+        ({"\ud800": 1}, "unknown fields"),
     ],
 )
 def test_it_refuses_bad_preprocessing_by_name(change, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=named) as caught:
         Preprocessing.from_dict(COLOUR.to_dict() | change)
+    assert len(str(caught.value).encode()) < 700
+
+
+@pytest.mark.parametrize("change", [{"mean": (math.nan,) * 3}, {"std": (10**400,) * 3}])
+def test_preprocessing_that_is_not_from_json_is_checked_too(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        replace(COLOUR, **change)
+
+
+@pytest.mark.parametrize("kind", [Preprocessing, ModelSpec, ScanSettings])
+@pytest.mark.parametrize("data", [[], "text", None, 3])
+def test_what_is_no_object_is_refused(kind, data):
+    with pytest.raises(ValueError, match="must be an object"):
+        kind.from_dict(data)
 
 
 def test_it_says_what_preprocessing_lacks():
@@ -67,11 +96,33 @@ def test_a_spec_survives_a_round_trip():
         ({"classes": "ab"}, "list"),
         ({"architecture": ""}, "architecture"),
         ({"preprocessing": 3}, "preprocessing"),
+        ({"architecture": None}, "architecture must be text"),
+        ({"architecture": "a" * 101}, "architecture must be at most 100 characters"),
+        ({"architecture": "a\0"}, "architecture"),
+        ({"architecture": "\ud800"}, "architecture"),
+        ({"classes": ["a", "b\0"]}, "classes: the label .* holds a NUL"),
+        ({"classes": ["a", "\udcff"]}, "classes: the label .* surrogate"),
+        ({"classes": ["a", "b" * 201]}, "classes: the label .* has 201 characters"),
+        (
+            {"classes": [str(n) for n in range(100_001)]},
+            "classes lists 100,001 names, more than 100,000",
+        ),
+        ({"classes": ["a"] * 10**6}, "more than 100,000"),
+        ({"classes": [*map(str, range(99_999)), "7"]}, "twice: 7"),
     ],
 )
 def test_it_refuses_a_bad_spec_by_name(change, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ValueError, match=named) as caught:
         ModelSpec.from_dict(SPEC.to_dict() | change)
+    assert len(str(caught.value).encode()) < 700
+
+
+def test_the_longest_spec_is_taken():
+    classes = [f"{n:0200}" for n in range(100_000)]
+    spec = ModelSpec.from_dict(
+        SPEC.to_dict() | {"classes": classes, "architecture": "a" * 100}
+    )
+    assert len(spec.classes) == 100_000
 
 
 def test_a_spec_that_lacks_fields_is_refused():
@@ -96,11 +147,40 @@ def test_settings_survive_a_round_trip():
         {"device": "tpu"},
         {"shard_size": 0},
         {"batch": 3},
+        {"batch_size": True},
+        {"batch_size": 10**5000},
+        {"batch_size": [32]},
+        {"batch_size": math.nan},
+        {"near_miss_below": []},
+        {"near_miss_below": [0.5, 1]},
+        {"near_miss_below": [0.5]},
+        {"near_miss_below": 10**400},
+        {"near_miss_below": 10**5000},
+        {"near_miss_below": math.inf},
+        {"near_miss_below": True},
+        {"near_miss_below": None},
+        {"near_miss_below": "0.5"},
+        {"near_miss_below": {}},
+        {"near_miss_below": [0.5] * 10**6},
+        {"top_k": 10**400},
+        {"top_k": None},
+        {"shard_size": 2.0},
+        {"precision": []},
+        {"precision": None},
+        {"device": {"cpu": 1}},
+        {"device": "\ud800\0" * 10**6},
     ],
 )
 def test_it_refuses_bad_settings_by_name(change):
-    with pytest.raises(ValueError, match=next(iter(change))):
+    with pytest.raises(ValueError, match=next(iter(change))) as caught:
         ScanSettings.from_dict(change)
+    assert len(str(caught.value).encode()) < 700
+
+
+@pytest.mark.parametrize(("digest", "kept"), [(None, ""), ("", ""), ("ab", "ab")])
+def test_an_unreadable_outcome_keeps_the_digest_that_is_known(digest, kept):
+    result = Outcome.unreadable(SampleRef(4, "a.png", "/a.png", 1, digest), "empty")
+    assert result.digest == kept
 
 
 def test_an_outcome_is_an_error_when_the_classes_differ():

@@ -6,7 +6,8 @@ import fsspec
 import pytest
 
 from mining.exceptions import EmptySource, MiningError, OutsideRoot
-from mining.sources import open_source, read_bytes
+from mining.sources import FolderSource, open_source, read_bytes
+from mining.sources.folder import _Item
 from tests.mining.pictures import write
 
 
@@ -121,3 +122,64 @@ def test_a_url_is_listed_like_a_folder(tmp_path):
         ("train/dog/1.png", "dog", "train"),
     ]
     assert [read_bytes(entry.url) for entry in entries][1] == b"train/cat/x::y.png"
+
+
+@pytest.mark.parametrize("root", ["{tmp}", "memory://longing"])
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [("l" * 201, "shorten it to at most 200"), ("a\nb", "control character")],
+)
+def test_a_class_folder_whose_name_cannot_be_a_label_is_refused(
+    tmp_path, root, label, reason
+):
+    root = root.format(tmp=tmp_path)
+    with fsspec.open(f"{root}/train/{label}/1.png", "wb", auto_mkdir=True) as file:
+        file.write(b"x")
+    with pytest.raises(MiningError, match=reason) as caught:
+        open_source(root)
+    assert f"under {root} cannot be taken" in str(caught.value)
+    assert "rename it and try again" in str(caught.value)
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_an_escaped_name_counts_as_it_is_stored(tmp_path):
+    write(tmp_path / os.fsdecode(b"\xff" * 60) / "1.png")
+    with pytest.raises(MiningError, match="has 240 characters"):
+        open_source(str(tmp_path))
+
+
+def test_a_path_that_is_too_long_is_refused(tmp_path):
+    write(tmp_path / "cat" / "/".join(["d" * 200] * 10) / "1.png")
+    with pytest.raises(MiningError, match=r"has 2,0\d\d bytes; shorten it"):
+        open_source(str(tmp_path))
+
+
+def test_deep_folders_are_listed_in_order(tmp_path):
+    deepest = "cat/b/deep/er/1.png"
+    for name in ("cat/a/2.png", "cat/b/3.png", "cat/c.png", "cat/a.png", deepest):
+        write(tmp_path / name)
+    keys = [key for key, _, _ in listed(tmp_path)]
+    assert keys == ["cat/a/2.png", "cat/a.png", "cat/b/3.png", deepest, "cat/c.png"]
+
+
+def test_folders_may_lie_deeper_than_calls():
+    key = "cat/" + "b/" * 980 + "1.png"
+
+    class Deep(FolderSource):
+        def _list_remote(self, folder):
+            here = key.removeprefix(folder).lstrip("/")
+            name, _, rest = here.partition("/")
+            yield _Item(name, is_folder=bool(rest))
+
+    assert [entry.key for entry in Deep("memory://deep").entries()] == [key]
+
+
+@pytest.mark.parametrize("name", ["1\0.png", "\ud800.png"])
+def test_a_name_in_a_bucket_that_cannot_be_stored_is_refused(name):
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file(f"/odd/cat/{name}", b"x")
+    with pytest.raises(MiningError, match="half of a surrogate pair") as caught:
+        open_source("memory://odd")
+    memory.rm("/odd", recursive=True)
+    assert "\0" not in str(caught.value)
+    str(caught.value).encode()

@@ -104,7 +104,16 @@ def test_all_problems_are_reported_at_once(tmp_path):
         (b"zo\xeb.png,cat,", "not UTF-8"),
         (b'"a.png,cat,', "not valid CSV"),
         (b"a.png," + b"c" * 200_000 + b",", "not valid CSV"),
-        (b"a\0.png,cat,", "NUL"),
+        (b"a\0.png,cat,", "holds a NUL"),
+        (b"a.png,c\0,", "holds a NUL"),
+        (b"a.png,cat,te\0st", r"the split 'te\x00st' is not train"),
+        (b"a.png,c\x1b[2J,", "control character"),
+        (
+            b"a.png," + b"c" * 201 + b",",
+            "has 201 characters; shorten it to at most 200",
+        ),
+        (b"a.png," + b"7" * 5000 + b",", "has 5,000 characters; shorten it"),
+        (b"a/" * 1100 + b"b.png,cat,", "bytes; shorten it to at most 2,000"),
     ],
 )
 def test_it_names_what_is_wrong_with_a_csv_line(tmp_path, line, reason):
@@ -129,6 +138,21 @@ def test_it_names_what_is_wrong_with_a_csv_line(tmp_path, line, reason):
         (b'{"path": "a.png", "label": "\\ud800"}', "surrogate"),
         (b'{"path": "a.png", "label": "c", "x": {"y": "\\u0000"}}', "NUL"),
         (b'{"path": "\xff", "label": "c"}', "not UTF-8"),
+        (b'{"path": "a.png", "label": "c", "x\\ud800": 1}', "surrogate"),
+        (b'{"path": "a.png", "label": ' + b"7" * 5000 + b"}", "not valid JSON"),
+        (b'{"path": "a.png", "label": ' + b"7" * 201 + b"}", "has 201 characters"),
+        (b'{"path": "a.png", "label": ' + b"[" * 700 + b"]" * 700 + b"}", "not text"),
+        (
+            b'{"path": "a.png", "label": "c", "x": ' + b"[" * 700 + b"]" * 700 + b"}",
+            "nested more than 32 deep; store it as text",
+        ),
+        (
+            b'{"path": "a.png", "label": "c", "x": '
+            + b'{"y":' * 700
+            + b"1"
+            + b"}" * 701,
+            "nested more than 32 deep; store it as text",
+        ),
     ],
 )
 def test_it_names_what_is_wrong_with_a_json_line(tmp_path, line, reason):
@@ -243,3 +267,79 @@ def test_rows_are_read_one_by_one(tmp_path):
     with mock.patch("mining.sources.tables.open_binary", return_value=file):
         next(ManifestSource(str(tmp_path), "m.jsonl").entries())
         assert file.closed or file.tell() < 100_000
+
+
+def test_the_longest_names_are_fine(tmp_path):
+    path, label = "ä" * 120 + ".png", "ü" * 200
+    (tmp_path / "m.csv").write_text(f"path,label\n{path},{label}\n")
+    (entry,) = open_source(str(tmp_path), "m.csv").entries()
+    assert (entry.key, entry.label) == (path, label)
+
+
+def test_a_name_that_no_disk_can_hold_is_a_missing_image(tmp_path):
+    (tmp_path / "m.csv").write_text(f"path,label\n{'a' * 300}.png,cat\n")
+    assert len(list(open_source(str(tmp_path), "m.csv").entries())) == 1
+
+
+def test_an_attribute_may_be_nested_a_little(tmp_path):
+    text = "[" * 31 + "1" + "]" * 31
+    (tmp_path / "m.jsonl").write_text(f'{{"path": "a.png", "label": "c", "x": {text}}}')
+    (entry,) = open_source(str(tmp_path), "m.jsonl").entries()
+    assert entry.attributes == {"x": json.loads(text)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_file_that_is_not_utf8_says_how_to_save_it(tmp_path, encoding, end):
+    text = f"path,label{end}a.png,cat{end}"
+    (tmp_path / "m.csv").write_bytes(text.encode(encoding))
+    error = problems_of(tmp_path, "m.csv")
+    assert error.problems[0].startswith("line 1: ")
+    assert "save the file as UTF-8" in str(error)
+    str(error).encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"pa\0th,label", b"path,label,x\0", b"path,label,\xeb", b'path,label,"x\n\0"'],
+)
+def test_a_header_that_cannot_be_stored_is_refused(tmp_path, header):
+    (tmp_path / "m.csv").write_bytes(header + b"\na.png,cat\n")
+    text = str(problems_of(tmp_path, "m.csv"))
+    assert "m.csv has 1 problem" in text
+    assert "line 1: the header holds a NUL or is not UTF-8" in text
+
+
+def test_a_header_of_very_many_columns_is_checked_quickly(tmp_path):
+    (tmp_path / "m.csv").write_text(",".join(f"c{n}" for n in range(200_000)))
+    assert len(str(problems_of(tmp_path, "m.csv"))) < 2000
+
+
+@pytest.mark.parametrize("column", ["x", "label"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([0, 1], pa.timestamp("ns")),
+        pa.array([0, 10**9], pa.int32()).view(pa.date32()),
+        pa.array([0, 2**62], pa.int64()).view(pa.duration("s")),
+        pa.array([b"fine", b"\xff"]).view(pa.string()),
+    ],
+    ids=["timestamp", "date", "duration", "text"],
+)
+def test_a_parquet_value_that_python_cannot_hold_is_named(tmp_path, column, values):
+    columns = {"path": ["1.png", "2.png"], "label": ["cat", "cat"], column: values}
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    error = problems_of(tmp_path, "m.parquet")
+    (problem,) = error.problems
+    assert problem.startswith(f"line 2: the column {column!r} holds a value of type")
+    assert f"{values.type} that cannot be read; store the column as text" in problem
+
+
+def test_parquet_names_that_are_not_utf8_are_refused(tmp_path):
+    table = pa.table({"path": ["1.png"], "label": ["cat"], "camera": ["north"]})
+    pq.write_table(table, tmp_path / "m.parquet", store_schema=False)
+    data = (tmp_path / "m.parquet").read_bytes().replace(b"camera", b"c\xffmera")
+    (tmp_path / "m.parquet").write_bytes(data)
+    text = str(problems_of(tmp_path, "m.parquet"))
+    assert "m.parquet" in text
+    text.encode()
