@@ -14,6 +14,7 @@ from django.http import HttpRequest
 
 from reviewapp.actions.people import remove_member, set_role
 from reviewapp.actions.schedules import schedule_scan, unschedule
+from reviewapp.forms.people import StaffSignInForm
 from reviewapp.models import (
     Dataset,
     Event,
@@ -32,12 +33,19 @@ from reviewapp.models import (
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
-else:  # Django's class takes no parameter at run time
+    Accounts = UserAdmin[User]
+else:  # Django's classes take no parameter at run time
     Base = admin.ModelAdmin
+    Accounts = UserAdmin
+
+NO_DELETION = (
+    "An account is never deleted: its name stands under verdicts and events, and data "
+    "sets could lose their only admin. Switch off “Active” instead."
+)
 
 admin.site.site_header = "Hardmine administration"
 admin.site.site_title = "Hardmine"
-admin.site.register(User, UserAdmin)
+admin.site.login_form = StaffSignInForm
 
 
 class ReadOnlyAdmin(Base):
@@ -55,6 +63,27 @@ class ReadOnlyAdmin(Base):
     ) -> bool:
         """Nobody; whoever may view sees every field as text."""
         return False
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> bool:
+        """Nobody."""
+        return False
+
+
+@admin.register(User)
+class AccountAdmin(Accounts):
+    """Accounts, which are switched off and never deleted.
+
+    Their names stand under verdicts and events, and deleting one would take its
+    memberships along without an event: a data set could lose its only admin.
+    """
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """Say on the page why there is no button to delete."""
+        note = {"fields": (), "description": NO_DELETION}
+        first, *others = super().get_fieldsets(request, obj)
+        return [first, (None, note), *others] if obj else [first, *others]
 
     def has_delete_permission(
         self, request: HttpRequest, obj: Model | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -11,6 +12,8 @@ from celery import Task, shared_task
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from mining.exceptions import ArtefactError, MiningError
 from reviewapp.actions.datasets import run_registration as run_registration_action
@@ -123,8 +126,7 @@ def recover_lost_work() -> None:
 
 def enqueue_scan(scan: Scan) -> None:
     """Send every waiting shard of a scan to the scan queue, once it is committed."""
-    for shard_id in scan.shards.values_list("pk", flat=True):
-        _enqueue(run_shard, shard_id)
+    _enqueue(run_shard, *scan.shards.values_list("pk", flat=True))
 
 
 def enqueue_registration(registration: Registration) -> None:
@@ -137,5 +139,25 @@ def enqueue_export(export: Export) -> None:
     _enqueue(run_export, export.pk)
 
 
-def _enqueue(task: Task[[int], None], pk: int) -> None:
-    transaction.on_commit(partial(task.delay, pk))
+def _enqueue(task: Task[[int], None], *pks: int) -> None:
+    transaction.on_commit(partial(_send, task, pks))
+
+
+def _send(task: Task[[int], None], pks: Sequence[int]) -> None:
+    """Publish once; without a broker the work waits for `recover_lost_work`."""
+    # A connection of its own, and tried once, as a person waits for the page. Workers
+    # wait on theirs: such a time-out would break it.
+    options = {"socket_connect_timeout": 1, "socket_timeout": 1, "max_retries": 0}
+    try:
+        with task.app.connection_for_write(transport_options=options) as connection:
+            for pk in pks:
+                task.apply_async(  # type: ignore[call-arg]  # the stubs lack it
+                    (pk,), connection=connection, retry=False
+                )
+    except (OperationalError, RedisError) as error:
+        logger.warning(
+            "%s was not sent to the broker (%s). It stays queued and is sent within "
+            "minutes of the broker's return.",
+            task.name,
+            error,
+        )

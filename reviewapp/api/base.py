@@ -21,8 +21,29 @@ from reviewapp.models import Dataset, Role, User
 ModelT = TypeVar("ModelT", bound=Model)
 
 
+# Parameters of a list that filter nothing.
+PAGING = frozenset({"after", "page_size", "format"})
+
+
 class DatasetFilterBackend(DjangoFilterBackend):
-    """Filters whose labels and models are those of the route's data set."""
+    """Filters whose labels and models are those of the route's data set.
+
+    A name that no filter has is refused: a typing error must not widen a selection.
+    """
+
+    def filter_queryset(
+        self, request: Any, queryset: QuerySet[Any], view: APIView
+    ) -> QuerySet[Any]:
+        """Return the rows that match.
+
+        Raises:
+            ValidationError: A value is wrong, or there is no such filter.
+        """
+        filterset_class = self.get_filterset_class(view, queryset)
+        known = set(filterset_class.base_filters) if filterset_class else set()
+        _refuse(set(request.query_params) - known - PAGING, known)
+        filtered: QuerySet[Any] = super().filter_queryset(request, queryset, view)
+        return filtered
 
     def get_filterset_kwargs(
         self, request: Any, queryset: QuerySet[Any], view: APIView
@@ -86,4 +107,26 @@ class DatasetViewSet(GenericViewSet[ModelT]):
             ValidationError: A field is missing or wrong.
         """
         serializer.is_valid(raise_exception=True)
+        _refuse_unknown(serializer, serializer.initial_data)
         return dict(serializer.validated_data)
+
+
+def _refuse_unknown(serializer: serializers.Serializer[Any], data: Any) -> None:
+    """Refuse fields that a request's serializer does not have, nested ones included."""
+    _refuse(set(data) - set(serializer.fields), set(serializer.fields))
+    for name, field in serializer.fields.items():
+        if isinstance(field, serializers.Serializer) and isinstance(
+            data.get(name), Mapping
+        ):
+            _refuse_unknown(field, data[name])
+
+
+def _refuse(unknown: set[str], known: set[str]) -> None:
+    if unknown:
+        there = ", ".join(sorted(known)) or "none"
+        raise serializers.ValidationError(
+            {
+                name: [f"There is no such field here. There are: {there}."]
+                for name in unknown
+            }
+        )

@@ -60,7 +60,7 @@ class ScanCountSerializer(serializers.Serializer[object]):
 
 
 class ConfusionHistorySerializer(serializers.Serializer[object]):
-    """A ledger line with its errors in each finished scan and its state changes."""
+    """A ledger line with its errors in each scan that counts and its state changes."""
 
     confusion = ConfusionSerializer()
     counts = ScanCountSerializer(many=True, help_text="The oldest scan first")
@@ -86,10 +86,10 @@ class ConfusionsViewSet(
     @extend_schema(responses=ConfusionHistorySerializer)
     @action(detail=True, methods=["get"])
     def history(self, request: Request, slug: str, confusion_id: int) -> Response:
-        """Show the line in every finished scan of its model, 200 at most."""
+        """Show the line in the last 200 scans of its model that count."""
         line = self.get_object()
-        finished = Scan.objects.for_dataset(self.dataset).finished().with_names()
-        of_model = finished.of_model(line.registered_model).newest_first()
+        counted = Scan.objects.for_dataset(self.dataset).finished().counted()
+        of_model = counted.with_names().of_model(line.registered_model).newest_first()
         scans = list(of_model[:SCANS])[::-1]
         [entry] = histories(dataset=self.dataset, lines=[line], scans=scans)
         answer = ConfusionHistorySerializer(

@@ -15,6 +15,4 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     """Return the answer for a refusal; leave everything else to REST framework."""
     if not isinstance(exc, HardmineError | MiningError):
         return default_handler(exc, context)
-    # A message may quote what was sent, and JSON can carry half a character.
-    message = str(exc).encode(errors="backslashreplace").decode()
-    return Response({"detail": message}, status=getattr(exc, "status", 400))
+    return Response({"detail": str(exc)}, status=getattr(exc, "status", 400))

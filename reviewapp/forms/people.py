@@ -5,8 +5,28 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django import forms
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm, UsernameField
 
 from reviewapp.models import Role, User
+
+MAX_USERNAME = 150  # characters, as the accounts' column
+
+
+class SignInForm(AuthenticationForm):
+    """A name and a password.
+
+    Django's form leaves the length to the browser; axes then stores what was sent in
+    a column of 255 characters. Fields with a maximum check it, and refuse NUL.
+    """
+
+    username = UsernameField(
+        max_length=MAX_USERNAME, widget=forms.TextInput(attrs={"autofocus": True})
+    )
+
+
+class StaffSignInForm(SignInForm, AdminAuthenticationForm):
+    """The same for the administration."""
 
 
 class MemberForm(forms.Form):

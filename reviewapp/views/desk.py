@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from django.utils import timezone
 
+from reviewapp.access import id_from
 from reviewapp.forms.reviews import DecisionForm, Queue
 from reviewapp.models import (
     Cause,
@@ -190,9 +191,9 @@ def _proposed(
     finding: Finding, guesses: list[Guess], form: DecisionForm | None
 ) -> int | None:
     """Return the label chosen beforehand: the surest one that is not the label now."""
-    sent = str(form["new_label"].value() or "") if form else ""
-    if sent.isdigit() and int(sent) != finding.true_label_id:
-        return int(sent)
+    sent = id_from(form["new_label"].value() or "") if form else None
+    if sent is not None and sent != finding.true_label_id:
+        return sent
     if finding.predicted_label_id != finding.true_label_id:
         return finding.predicted_label_id
     return next((guess.label_id for guess in guesses if guess.is_choice), None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_GET
 
 from reviewapp.access import access_dataset, access_one
+from reviewapp.downloads import open_stored
 from reviewapp.models import Finding
 from reviewapp.thumbnails import SIZES, thumbnail_name
 from reviewapp.views.requests import UserRequest
@@ -30,15 +30,11 @@ def thumbnail(
     etag = f'"{finding.digest}-{size}"'
     response: HttpResponseBase | None = get_conditional_response(request, etag=etag)
     if response is None:
-        response = _file(thumbnail_name(finding.digest, size))
+        stored = open_stored(
+            thumbnail_name(finding.digest, size),
+            advice="The image itself is kept. The next scan makes it again.",
+        )
+        response = FileResponse(stored, content_type="image/webp")
     response.headers["ETag"] = etag
     response.headers["Cache-Control"] = CACHE_CONTROL
     return response
-
-
-def _file(name: str) -> FileResponse:
-    try:
-        file = default_storage.open(name)
-    except FileNotFoundError as error:
-        raise Http404 from error
-    return FileResponse(file, content_type="image/webp")

@@ -7,7 +7,7 @@ from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.views import LoginView, LogoutView
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 from knox.models import AuthToken
 
-from reviewapp.access import access_dataset, access_one
+from reviewapp.access import access_dataset, access_one, id_from
 from reviewapp.actions.people import (
     create_token,
     remove_member,
@@ -23,14 +23,16 @@ from reviewapp.actions.people import (
     set_role,
 )
 from reviewapp.exceptions import HardmineError
-from reviewapp.forms.people import MemberForm, TokenForm
+from reviewapp.forms.people import MemberForm, SignInForm, TokenForm
 from reviewapp.models import Dataset, Role
 from reviewapp.models.people import role_on
 from reviewapp.views.requests import UserRequest
 
 # LoginView is login_not_required already; axes throttles in the authentication backend.
 sign_in = LoginView.as_view(
-    template_name="people/sign_in.html", redirect_authenticated_user=True
+    template_name="people/sign_in.html",
+    authentication_form=SignInForm,
+    redirect_authenticated_user=True,
 )
 sign_out = login_not_required(LogoutView.as_view())
 
@@ -110,11 +112,9 @@ def members(request: UserRequest, slug: str) -> HttpResponse:
 
 
 def _remove_member(request: UserRequest, dataset: Dataset) -> HttpResponse:
-    chosen = request.POST["remove"]
-    if not chosen.isdecimal():
-        raise Http404
     membership = access_one(
-        dataset.memberships.select_related("dataset", "user"), pk=chosen
+        dataset.memberships.select_related("dataset", "user"),
+        pk=id_from(request.POST["remove"]),
     )
     remove_member(membership=membership, by=request.user)
     return redirect("member-list", dataset.slug)

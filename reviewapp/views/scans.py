@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -18,10 +17,11 @@ from django.views.decorators.http import (
 from django_htmx.http import HttpResponseStopPolling
 
 from mining.exceptions import MiningError
-from reviewapp.access import access_dataset, access_one
+from reviewapp.access import access_dataset, access_one, id_from
 from reviewapp.actions.scans import cancel_scan, start_scan
 from reviewapp.actions.schedules import schedule_scan, unschedule
-from reviewapp.exceptions import HardmineError, Refused
+from reviewapp.downloads import open_stored
+from reviewapp.exceptions import HardmineError
 from reviewapp.filters import ScanFilter
 from reviewapp.forms.scans import ScanForm, ScheduleForm
 from reviewapp.models import Dataset, Role, Scan
@@ -156,16 +156,12 @@ def outcomes(request: UserRequest, slug: str, scan_id: int) -> FileResponse:
     scan = access_one(Scan.objects.for_dataset(dataset), pk=scan_id)
     if not scan.artefact:
         raise Http404
-    try:
-        file = default_storage.open(scan.artefact)
-    except FileNotFoundError as error:
-        raise Refused(
-            f"The outcomes of scan {scan.pk} are not in the storage any more "
-            f"({scan.artefact}). Its counts and findings are kept. Put the file back "
-            "from a backup, or scan again."
-        ) from error
     return FileResponse(
-        file,
+        open_stored(
+            scan.artefact,
+            advice="The scan's counts and findings are kept. Put the file back from a "
+            "backup, or scan again.",
+        ),
         as_attachment=True,
         filename=f"{dataset.slug}-scan-{scan.pk}-outcomes.parquet",
         content_type="application/vnd.apache.parquet",
@@ -203,9 +199,7 @@ def schedules(request: UserRequest, slug: str) -> HttpResponse:
 
 
 def _remove_schedule(request: UserRequest, dataset: Dataset) -> HttpResponse:
-    chosen = request.POST["remove"]
-    if not chosen.isdecimal():
-        raise Http404
+    chosen = id_from(request.POST["remove"])
     schedule = access_one(dataset.schedules.all(), pk=chosen)
     unschedule(schedule=schedule, by=request.user)
     return redirect("schedule-list", dataset.slug)

@@ -34,10 +34,17 @@
     return { ...rest, line: { color: value, width: 2 }, marker: { color: value, size: 6, ...rest.marker } };
   };
 
+  // Plotly reads texts as a kind of HTML, links included. Every text of a figure is plain
+  // but its hover templates, which are the page's own.
+  const plain = (key, value) =>
+    typeof value === "string" && key !== "hovertemplate"
+      ? value.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`)
+      : value;
+
   const draw = (element) => {
     const data = document.getElementById(element.dataset.figure);
     if (!data) return;
-    const figure = JSON.parse(data.textContent);
+    const figure = JSON.parse(data.textContent, plain);
     window.Plotly.react(element, figure.traces.map(trace), layout(figure.layout), {
       displayModeBar: false,
       responsive: true,

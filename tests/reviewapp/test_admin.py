@@ -97,7 +97,7 @@ def test_a_bad_cron_line_saves_nothing(dataset, registered_model, office):
     }
     response = office.post(reverse("admin:reviewapp_schedule_add"), sent)
     assert response.status_code == 400
-    assert "cannot be read" in response.content.decode()
+    assert "cannot be used" in response.content.decode()
     assert not Schedule.objects.exists()
 
 
@@ -117,3 +117,16 @@ def test_the_only_admin_stays_one_here_too(dataset, alice, office):
     assert response.status_code == 400
     assert "is the only admin" in response.content.decode()
     assert Membership.objects.filter(pk=membership.pk).exists()
+
+
+def test_an_account_is_switched_off_and_never_deleted(world, alice, office):
+    name = "admin:reviewapp_user"
+    change = reverse(f"{name}_change", args=[alice.pk])
+    page = office.get(change).content.decode()
+    assert "An account is never deleted" in page
+    assert "/delete/" not in page
+    delete = reverse(f"{name}_delete", args=[alice.pk])
+    assert office.post(delete, {"post": "yes"}).status_code == 403
+    chosen = {"action": "delete_selected", "_selected_action": [alice.pk]}
+    office.post(reverse(f"{name}_changelist"), chosen | {"post": "yes"})
+    assert world.dataset.memberships.filter(user=alice).exists()

@@ -103,7 +103,33 @@ def test_the_last_finished_scan_is_shown_unless_another_is_chosen(
     assert rows_of(chosen) == [("cat", "dog", 3)]
 
 
-@pytest.mark.parametrize("scan", ["999999", "abc", "-1", "9" * 40, "²"])
+def test_a_scan_for_the_record_may_be_chosen_and_offers_no_review(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    old = factories.ScanFactory(
+        model_version=world.scan.model_version, correct=8, errors=2, for_record=True
+    )
+    for predicted, n in ((0, 8), (1, 2)):
+        factories.ConfusionCountFactory(
+            scan=old,
+            true_label=world.labels[0],
+            predicted_label=world.labels[predicted],
+            count=n,
+        )
+    client = client_of(rita)
+
+    opened = client.get(URL)
+    chosen = client.get(URL, {"scan": old.pk})
+
+    assert opened.context["scan"] == world.scan
+    assert opened.text.count(", for the record</option>") == 1
+    assert rows_of(chosen) == [("cat", "dog", 2)]
+    review = 'action="/datasets/animals/review/next/"'
+    for said in (review, ">Waiting</th>", ">State</th>"):
+        assert (said in opened.text, said in chosen.text) == (True, False), said
+
+
+@pytest.mark.parametrize("scan", ["999999", "abc", "-1", "9" * 40, "²", "9" * 5000])
 def test_an_unknown_scan_is_not_found(
     world: World, rita: User, client_of: ClientOf, scan: str
 ) -> None:
@@ -163,5 +189,6 @@ def test_it_costs_the_same_queries_for_3_and_30_rows(
         factories.ConfusionCountFactory(
             scan=world.scan, true_label=world.labels[0], predicted_label=label
         )
-    # Session, user, data set, scans, support, counts, waiting, ledger, labels, matrix.
-    assert few == queries() == 10
+    # Session, user, data set, scans, the last one, support, counts, waiting, ledger,
+    # labels, matrix.
+    assert few == queries() == 11

@@ -15,6 +15,7 @@ from django.urls import reverse
 from redis import RedisError
 
 from reviewapp.models import Registration, Role, Scan
+from reviewapp.views.dashboard import accuracy_span
 from tests import factories
 
 HOME = reverse("dashboard")
@@ -123,6 +124,32 @@ def test_the_overview_compares_with_the_scan_before_of_the_same_split(
     accuracy = {t["name"]: t["y"] for t in figure["traces"] if "yaxis" not in t}
     assert accuracy == {"resnet, test": [70.0, 80.0, 90.0], "resnet, val": [10.0]}
     assert figure["layout"]["xaxis"]["categoryarray"][-1] == f"#{last.pk}"
+
+
+def test_with_one_scan_it_says_that_the_curve_begins_later(world, rita, client_of):
+    client = client_of(rita)
+    said = "One scan so far; the curve starts with the second."
+    page = client.get(OVERVIEW)
+    assert said in page.text
+    assert page.context["figure"]["layout"]["yaxis"]["range"] == (65.0, 75.0)
+    assert "<noscript>" in page.text
+    factories.ScanFactory(model_version=world.scan.model_version, correct=1)
+    assert said not in client.get(OVERVIEW).text
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "span"),
+    [
+        ([], (0, 100)),
+        ([75.7], (70.7, 80.7)),
+        ([99, 100], (90, 100)),
+        ([0, 1], (0, 10)),
+        ([50, 70], (48, 72)),
+        ([0, 100], (0, 100)),
+    ],
+)
+def test_the_accuracy_axis_is_at_least_ten_points_wide(accuracies, span):
+    assert accuracy_span(accuracies) == pytest.approx(span)
 
 
 def test_the_top_confusions_lead_to_their_queue(world, rita, client_of):

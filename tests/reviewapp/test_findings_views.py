@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -88,7 +90,67 @@ def test_it_refuses_a_page_token_that_was_not_made_here(world, rita, client_of):
 
 
 def test_an_empty_list_says_what_to_do(dataset, rita, client_of):
-    assert "No findings yet" in client_of(rita).get(url("finding-list")).text
+    assert "No findings here" in client_of(rita).get(url("finding-list")).text
+
+
+@pytest.fixture
+def five(world):
+    """One finding of each kind: waiting, back, confirmed, fixed, replaced."""
+    states = [
+        ("open", "seen"),
+        ("open", "regressed"),
+        ("confirmed", "seen"),
+        ("confirmed", "fixed"),
+        ("open", "superseded"),
+    ]
+    world.add_findings(2)
+    for finding, (review, presence) in zip(world.findings, states, strict=True):
+        finding.review_state, finding.presence = review, presence
+        finding.save(update_fields=["review_state", "presence"])
+    return world.findings
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown", "kept"),
+    [
+        ({}, "present", [0, 1, 2]),
+        ({"show": "made up"}, "present", [0, 1, 2]),
+        ({"review_state": "", "presence": ""}, "present", [0, 1, 2]),
+        ({"kind": "misclassified"}, "present", [0, 1, 2]),
+        ({"show": "waiting"}, "waiting", [0, 1]),
+        ({"show": "reviewed"}, "reviewed", [2, 3]),
+        ({"show": "fixed"}, "fixed", [3]),
+        ({"show": "everything"}, "everything", [0, 1, 2, 3, 4]),
+        ({"review_state": "confirmed"}, "everything", [2, 3]),
+        ({"presence": "superseded"}, "everything", [4]),
+        ({"show": "present", "review_state": "confirmed"}, "present", [2]),
+        ({"show": "fixed", "review_state": "dismissed"}, "fixed", []),
+    ],
+)
+def test_it_opens_with_what_is_present_and_filters_compose(
+    five, rita, client_of, sent, shown, kept
+):
+    page = client_of(rita).get(url("finding-list"), sent)
+    assert page.context["page"].rows == [five[n] for n in kept]
+    [marked] = re.findall(r'href="\?([^"]*)" aria-current="true"', page.text)
+    assert f"show={shown}" in marked
+
+
+def test_a_choice_keeps_the_filter_but_not_a_state(five, rita, client_of):
+    sent = {"kind": "misclassified", "presence": "fixed", "after": ""}
+    page = client_of(rita).get(url("finding-list"), sent)
+    choices = {name: query for name, _, query in page.context["choices"]}
+    assert choices["waiting"] == "kind=misclassified&show=waiting"
+    assert '<input type="hidden" name="show" value="everything">' in page.text
+    plain = client_of(rita).get(url("finding-list"))
+    # A filter on presence must be free to ask for what is not present.
+    assert 'name="show"' not in plain.text
+
+
+@pytest.mark.parametrize(("show", "offered"), [("waiting", True), ("fixed", False)])
+def test_only_what_may_wait_is_offered_for_review(five, rita, client_of, show, offered):
+    page = client_of(rita).get(url("finding-list"), {"show": show})
+    assert ("Review these" in page.text) == offered
 
 
 @pytest.mark.parametrize("view", ["grid", "table"])
@@ -125,7 +187,8 @@ def test_the_page_of_a_finding_tells_its_story(world, rita, lena, client_of):
     assert any(
         what.startswith(f"seen by {world.scan} (resnet v1)") for what in happened
     )
-    assert "<s>relabel to dog</s> undone by lena" in page.text
+    story = " ".join(page.text.split())
+    assert "<s>relabel to dog</s> by lena, undone by lena" in story
     assert "<strong>dismiss</strong>" in page.text
     assert "p(true) 1.0 %" in page.text
     assert "label wrong" in page.text

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from django.core.files.storage import default_storage
@@ -15,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from reviewapp import tasks
 from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
 from reviewapp.actions.reviews import decide
+from reviewapp.celery import app
 from reviewapp.models import Export, Finding, FixSet, User, Verdict
 from tests import factories
 from tests.conftest import World
@@ -54,8 +58,41 @@ def fix_set(reviewed: World, alice: User) -> FixSet:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Export ids that were sent to a worker."""
     ids: list[int] = []
-    monkeypatch.setattr(tasks.run_export, "delay", ids.append)
+    monkeypatch.setattr(
+        tasks.run_export, "apply_async", lambda args, **_: ids.extend(args)
+    )
     return ids
+
+
+@pytest.fixture(params=["nobody listens", "nobody answers"])
+def no_broker(request, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A broker that is down, or whose machine hangs."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if request.param == "nobody answers":
+            listener.listen()
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        monkeypatch.setattr(app.conf, "broker_write_url", url)
+        yield
+
+
+def test_without_a_broker_the_export_waits_and_so_does_nobody(
+    no_broker: None,
+    fix_set: FixSet,
+    alice: User,
+    client_of: ClientOf,
+    caplog: pytest.LogCaptureFixture,
+    django_capture_on_commit_callbacks,
+) -> None:
+    started = time.monotonic()
+    with django_capture_on_commit_callbacks(execute=True):
+        response = client_of(alice).post(
+            f"{URL}{fix_set.pk}/exports/", {"format": "csv"}
+        )
+    assert response.status_code == 302
+    assert time.monotonic() - started < 2
+    assert Export.objects.get().state == Export.State.QUEUED
+    assert "run_export was not sent" in caplog.text
 
 
 def test_the_preview_counts_and_warns_of_test_images(
@@ -93,6 +130,26 @@ def test_without_javascript_the_preview_button_freezes_nothing(
     response = client_of(alice).post(f"{URL}new/", data)
     assert response.context["preview"].size == 1
     assert not FixSet.objects.exists()
+
+
+def test_only_states_that_can_be_frozen_are_offered(
+    reviewed: World, alice: User, client_of: ClientOf
+) -> None:
+    response = client_of(alice).get(f"{URL}new/")
+    fields = response.context["form"].query.form.fields
+    offered = {
+        name: [value for value, _ in fields[name].choices]
+        for name in ("review_state", "presence")
+    }
+    assert offered == {
+        "review_state": ["", "confirmed", "relabelled"],
+        "presence": ["", "seen", "fixed", "regressed"],
+    }
+    relabelled = client_of(alice).get(f"{URL}new/", {"review_state": "relabelled"})
+    assert relabelled.context["preview"].by_verdict == {"relabel": 1}
+    refused = client_of(alice).get(f"{URL}new/", {"review_state": "open"})
+    assert "Select a valid choice" in refused.text
+    assert "The filter cannot be used" in refused.text
 
 
 def test_there_is_no_warning_without_test_images(
@@ -239,10 +296,13 @@ def test_an_unfinished_or_lost_export_says_so(
     url = f"{URL}{fix_set.pk}/exports/{export.pk}/"
     assert "There is no file to download" in client.get(url).content.decode()
 
-    default_storage.delete(run_export(export=export).file)
-    lost = client.get(url)
-    assert lost.status_code == 400
-    assert "export it again" in lost.content.decode()
+    name = run_export(export=export).file
+    default_storage.delete(name)
+    for put_in_its_place in (lambda: None, Path(default_storage.path(name)).mkdir):
+        put_in_its_place()
+        lost = client.get(url)
+        assert lost.status_code == 404
+        assert "export it again" in lost.content.decode()
 
 
 def test_another_teams_fix_set_and_export_are_not_found(

@@ -50,15 +50,6 @@ def test_a_split_where_the_pair_was_found_counts(world: World) -> None:
     assert counts(world, another_scan(world, split="val")) == [0]
 
 
-def test_a_scan_for_the_record_says_what_it_saw_and_never_0(world: World) -> None:
-    old = another_scan(world, for_record=True)
-    assert counts(world, old) == [None]
-    factories.ConfusionCountFactory(
-        scan=old, true_label=world.labels[0], predicted_label=world.labels[1], count=2
-    )
-    assert counts(world, old) == [2]
-
-
 def test_a_scan_without_the_class_says_nothing(world: World) -> None:
     before_dogs = [world.labels[0].pk, world.labels[2].pk]
     assert counts(world, another_scan(world, classes=before_dogs)) == [None]
@@ -75,14 +66,14 @@ def test_a_scan_of_another_model_says_nothing(world: World) -> None:
     [
         ([], []),
         ([None], []),
-        ([5], ["2.0,2.0 2.0,2.0"]),
-        ([0, 0], ["2.0,22.0 94.0,22.0"]),
-        ([4, 2, 0], ["2.0,2.0 48.0,12.0 94.0,22.0"]),
-        ([4, None, 4], ["2.0,2.0 2.0,2.0", "94.0,2.0 94.0,2.0"]),
+        ([5], [["2.0,2.0"]]),
+        ([0, 0], [["2.0,22.0", "94.0,22.0"]]),
+        ([4, 2, 0], [["2.0,2.0", "48.0,12.0", "94.0,22.0"]]),
+        ([4, None, 4], [["2.0,2.0"], ["94.0,2.0"]]),
     ],
 )
 def test_sparklines_break_where_nothing_is_known(
-    given: list[int | None], expected: list[str]
+    given: list[int | None], expected: list[list[str]]
 ) -> None:
     assert spark_lines(given) == expected
 
@@ -110,6 +101,50 @@ def test_the_ledger_shows_a_dash_for_what_a_scan_did_not_cover(
         ("resnet, test", [3, 0, None]),
         ("resnet, val", [None, None, 0]),
     ]
+
+
+def test_a_scan_for_the_record_is_in_no_chart_and_no_column(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    old = another_scan(world, for_record=True, errors=2)
+    factories.ConfusionCountFactory(
+        scan=old, true_label=world.labels[0], predicted_label=world.labels[1], count=2
+    )
+    client = client_of(rita)
+
+    ledger = client.get(URL)
+    line = client.get(f"{URL}{Confusion.objects.get().pk}/")
+
+    assert ledger.context["columns"] == [world.scan]
+    assert [entry.counts for entry in ledger.context["lines"]] == [(3,)]
+    for page, figure in (
+        (ledger, "errors_figure"),
+        (ledger, "lines_figure"),
+        (line, "figure"),
+    ):
+        [trace] = page.context[figure]["traces"]
+        assert (trace["x"], trace["y"]) == ([str(world.scan.pk)], [3])
+    assert line.context["rows"] == [(world.scan, 3)]
+    assert "for the record" not in ledger.text + line.text
+
+
+def test_one_scan_alone_is_a_dot_and_two_are_a_line(
+    world: World, rita: User, client_of: ClientOf
+) -> None:
+    client = client_of(rita)
+    dot = '<polyline class="spark__dot" points="2.0,2.0 2.0,2.0" />'
+    assert dot in client.get(URL).text
+    another_scan(world)
+    assert '<polyline points="2.0,2.0 94.0,22.0" />' in client.get(URL).text
+
+
+@pytest.mark.parametrize("detail", [False, True])
+def test_without_javascript_it_says_where_the_numbers_are(
+    world: World, rita: User, client_of: ClientOf, detail: bool
+) -> None:
+    address = f"{URL}{Confusion.objects.get().pk}/" if detail else URL
+    html = client_of(rita).get(address).text
+    assert html.count("<noscript>") == html.count('class="chart"') > 0
 
 
 def test_at_most_twelve_scans_have_a_column(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -64,7 +66,8 @@ def test_the_digest_of_another_image_is_404(finding, world, rita, client_of):
     other = world.findings[1]
     address = url(other, digest=finding.digest)
     assert client_of(rita).get(address).status_code == 404
-    assert client_of(rita).get(url(finding, digest="..")).status_code == 404
+    for digest in ("..", "\0"):
+        assert client_of(rita).get(url(finding, digest=digest)).status_code == 404
 
 
 def test_an_image_of_another_data_set_is_404(finding, rita, client_of):
@@ -76,3 +79,23 @@ def test_an_image_of_another_data_set_is_404(finding, rita, client_of):
 
 def test_a_thumbnail_that_was_not_made_is_404(world, rita, client_of):
     assert client_of(rita).get(url(world.findings[0])).status_code == 404
+
+
+@pytest.mark.parametrize("part", ["file", "folder"])
+def test_a_thumbnail_that_cannot_be_read_is_404(world, rita, client_of, part):
+    first = world.findings[0]
+    path = Path(default_storage.path(thumbnail_name(first.digest, "grid")))
+    if part == "file":
+        path.mkdir(parents=True)
+    else:
+        path.parent.parent.mkdir(parents=True)
+        path.parent.write_bytes(b"a file where the folder was")
+    response = client_of(rita).get(url(first))
+    assert response.status_code == 404
+    assert "immutable" not in response.headers.get("Cache-Control", "")
+
+
+def test_an_id_that_no_column_holds_is_404(finding, rita, client_of):
+    for digits in (19, 40, 5000):
+        address = url(finding).replace(f"/{finding.pk}/", f"/{'9' * digits}/")
+        assert client_of(rita).get(address).status_code == 404

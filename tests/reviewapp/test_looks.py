@@ -79,9 +79,20 @@ def test_both_dark_palettes_are_the_same():
 
 @pytest.mark.parametrize(
     ("share", "written"),
-    [(0.265, "26.5 %"), (1, "100.0 %"), (0.0, "0.0 %"), (None, "\N{EN DASH}")],
+    [
+        (0.265, "26.5 %"),
+        (1, "100.0 %"),
+        (0.0, "0.0 %"),
+        (None, "\N{EN DASH}"),
+        (1e-9, "< 0.1 %"),
+        (0.00049, "< 0.1 %"),
+        (0.0005, "0.1 %"),
+        (0.9994, "99.9 %"),
+        (0.9996, "> 99.9 %"),
+        (1 - 1e-9, "> 99.9 %"),
+    ],
 )
-def test_percent_has_one_decimal(share, written):
+def test_percent_has_one_decimal_and_rounds_nothing_to_none_or_all(share, written):
     assert hardmine.percent(share) == written
 
 

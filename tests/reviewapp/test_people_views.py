@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from axes.models import AccessAttempt
 from axes.utils import reset
 from django.conf import settings
 from django.test import Client
@@ -57,6 +58,23 @@ def test_too_many_wrong_passwords_lock_and_say_for_how_long(rita, throttle):
     locked = sign_in("rita", PASSWORD)
     assert locked.status_code == 429
     assert "closed for 15 min" in locked.content.decode()
+
+
+@pytest.mark.parametrize("address", [SIGN_IN, reverse("admin:login")])
+@pytest.mark.parametrize("name", ["x" * 10_000, "x" * 151, "a\0b"])
+def test_a_name_that_no_account_can_have_is_refused_before_it_is_looked_up(
+    throttle, address, name
+):
+    sent = {"username": name, "password": "wrong"}
+    response = Client().post(address, sent)
+    assert response.status_code == 200
+    assert "username" in response.context["form"].errors
+    assert not AccessAttempt.objects.exists()
+
+
+def test_a_session_cookie_with_a_nul_is_nobodys(db):
+    response = Client().get(ACCOUNT, headers={"Cookie": r'sessionid="\000aaaaaaaaaaa"'})
+    assert response.url == f"{SIGN_IN}?next={ACCOUNT}"
 
 
 def test_signing_out_is_a_post(rita, client_of):
@@ -125,8 +143,9 @@ def test_an_unknown_time_makes_no_token(rita, client_of):
 
 def test_nobody_revokes_the_token_of_another(rita, lena, client_of):
     token, _ = AuthToken.objects.create(lena)
-    sent = {"act": "revoke", "token": token.token_key}
-    assert client_of(rita).post(ACCOUNT, sent).status_code == 404
+    for chosen in (token.token_key, "a\0b"):
+        sent = {"act": "revoke", "token": chosen}
+        assert client_of(rita).post(ACCOUNT, sent).status_code == 404
     assert AuthToken.objects.exists()
 
 
@@ -180,7 +199,7 @@ def test_the_only_admin_stays_one(dataset, alice, client_of):
 
 def test_a_member_of_another_data_set_cannot_be_removed(alice, charlie, client_of):
     foreign = Membership.objects.get(user=charlie)
-    for chosen in (foreign.pk, "x"):
+    for chosen in (foreign.pk, "x", "²", "9" * 40, "9" * 5000):
         assert client_of(alice).post(MEMBERS, {"remove": chosen}).status_code == 404
     assert Membership.objects.filter(pk=foreign.pk).exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
@@ -144,6 +145,19 @@ def test_a_finished_scan_shows_its_facts(world, rita, client_of):
     assert before == queries(client, page_of(world.scan)) == 8
 
 
+def test_a_scan_for_the_record_offers_no_review(world, rita, client_of):
+    client = client_of(rita)
+    one_pair = reverse("review-next", args=["animals"])
+    every_error = (
+        f'class="btn btn--primary" href="{reverse("review", args=["animals"])}"'
+    )
+    for for_record in (False, True):
+        Scan.objects.filter(pk=world.scan.pk).update(for_record=for_record)
+        html = client.get(page_of(world.scan)).text
+        assert "3 errors (30.0 %) in 10 images" in html
+        assert (one_pair in html, every_error in html) == (not for_record,) * 2
+
+
 def test_a_failed_scan_shows_why(version, rita, client_of):
     scan = factories.ScanFactory(
         model_version=version,
@@ -281,9 +295,11 @@ def test_the_outcomes_are_sent_as_a_file(world, rita, client_of):
         f'attachment; filename="animals-scan-{world.scan.pk}-outcomes.parquet"'
     )
     default_storage.delete(name)
-    gone = client.get(page_of(world.scan, "scan-outcomes"))
-    assert gone.status_code == 400
-    assert "not in the storage any more" in gone.content.decode()
+    for put_in_its_place in (lambda: None, Path(default_storage.path(name)).mkdir):
+        put_in_its_place()
+        gone = client.get(page_of(world.scan, "scan-outcomes"))
+        assert gone.status_code == 404
+        assert "cannot be read from the storage" in gone.content.decode()
 
 
 def test_a_lead_schedules_changes_and_removes(registered_model, lena, rita, client_of):
@@ -309,7 +325,7 @@ def test_a_cron_line_that_cannot_be_read_is_kept_and_explained(
     sent = {"model": registered_model.pk, "split": "", "cron": "every night"}
     html = client_of(lena).post(SCHEDULES, sent).content.decode()
     assert "every night" in html
-    assert "cannot be read" in html
+    assert "cannot be used" in html
     assert not Schedule.objects.exists()
 
 
@@ -332,8 +348,8 @@ def test_the_next_run_is_the_next_time_of_the_cron_line(
 def test_a_schedule_of_another_data_set_cannot_be_removed(dataset, lena, client_of):
     foreign = factories.ScheduleFactory()
     client = client_of(lena)
-    assert client.post(SCHEDULES, {"remove": foreign.pk}).status_code == 404
-    assert client.post(SCHEDULES, {"remove": "x"}).status_code == 404
+    for chosen in (foreign.pk, "x", "²", "9" * 40, "9" * 5000):
+        assert client.post(SCHEDULES, {"remove": chosen}).status_code == 404
     assert Schedule.objects.exists()
 
 

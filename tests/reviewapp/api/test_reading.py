@@ -31,6 +31,23 @@ def test_a_wrong_token_is_refused(world: World) -> None:
     assert client.get(f"{URL}scans/").status_code == 401
 
 
+@pytest.mark.parametrize("token", ["\xff\xff", "\0", "a\0" + "0" * 62])
+def test_a_token_of_other_characters_is_refused(world: World, token: str) -> None:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
+    response = client.get(f"{URL}scans/")
+    assert response.status_code == 401
+    assert "Invalid token" in response.json()["detail"]
+
+
+def test_an_id_that_no_column_holds_is_not_found(
+    world: World, rita: User, api_of: ApiOf
+) -> None:
+    for digits in (19, 40, 5000):
+        response = api_of(rita).get(f"{URL}scans/{'9' * digits}/")
+        assert response.status_code == 404
+
+
 def test_a_browser_session_needs_the_csrf_token_to_write(
     world: World, rita: User
 ) -> None:
@@ -137,6 +154,9 @@ def test_the_ledger_and_a_scan_give_their_confusions(
     )
     [line] = client.get(f"{URL}confusions/", {"state": "open"}).json()["results"]
     assert (line["present"], line["predicted_label"]["name"]) == (3, "dog")
+    factories.ScanFactory(
+        model_version=world.scan.model_version, correct=1, for_record=True
+    )
     history = client.get(f"{URL}confusions/{line['id']}/history/").json()
     assert [entry["count"] for entry in history["counts"]] == [3, None]
     [count] = client.get(f"{URL}scans/{world.scan.pk}/confusions/").json()["results"]
@@ -206,3 +226,10 @@ def test_every_list_costs_the_same_queries_for_3_and_30_rows(
     grow(world, 27, by=alice)
     assert few == measure() == LISTS
     assert Confusion.objects.count() == 31
+
+
+@pytest.mark.parametrize("name", ["true_labell", "Kind", "page"])
+def test_an_unknown_filter_is_refused_not_ignored(api_of, world, rita, name):
+    answer = api_of(rita).get(f"/api/datasets/animals/findings/?{name}=1")
+    assert answer.status_code == 400
+    assert "true_label" in str(answer.json()[name])

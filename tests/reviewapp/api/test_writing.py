@@ -37,7 +37,10 @@ def sent(
     """Return task name -> ids that were sent to a worker."""
     sent: dict[str, list[int]] = {"registration": [], "shard": [], "export": []}
     for name, ids in sent.items():
-        monkeypatch.setattr(getattr(tasks, f"run_{name}"), "delay", ids.append)
+        task = getattr(tasks, f"run_{name}")
+        monkeypatch.setattr(
+            task, "apply_async", lambda args, ids=ids, **_: ids.extend(args)
+        )
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call: call())
     return sent
 
@@ -118,21 +121,35 @@ def test_a_bad_verdict_is_refused_and_nothing_recorded(
     assert not Review.objects.exists()
 
 
-def test_half_a_character_is_refused_and_quoted_without_harm(
-    world: World, lena: User, api_of: ApiOf
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("members/", '{"username": "\\ud800", "role": "lead"}', "half a character"),
+        ("members/", '{"username": "lena", "role": "\\ud800"}', "half a character"),
+        ("scans/", '{"settings": {"\\udfff": 1}}', "half a character"),
+        ("scans/", '{"settings": [["a", "\\ud800"]]}', "half a character"),
+        ("exports/", '{"fix_set": 1, "format": "\\ud800"}', "half a character"),
+        ("scans/", "[" * 100_000, "nested"),
+        ("scans/", '{"a":' * 100_000, "nested"),
+        ("members/", '{"role": ' + "[" * 50 + "]" * 50 + "}", "nested"),
+        ("members/", '{"role": ' + "9" * 5000 + "}", "JSON parse error"),
+    ],
+)
+def test_a_body_that_nothing_can_hold_is_refused(
+    world: World, alice: User, api_of: ApiOf, path: str, body: str, said: str
 ) -> None:
-    def post(path: str, text: str) -> tuple[int, str]:
-        response = api_of(lena).generic("POST", URL + path, text, "application/json")
-        return response.status_code, response.content.decode()
+    response = api_of(alice).generic("POST", URL + path, body, "application/json")
+    assert response.status_code == 400
+    assert said in response.json()["detail"]
 
-    note = '{"verdict": "confirm", "version": 0, "note": "\\ud800"}'
-    status, said = post(f"findings/{world.findings[0].pk}/decide/", note)
-    assert (status, "urrogate" in said) == (400, True)
-    version = world.scan.model_version_id
-    key = f'{{"model_version": {version}, "settings": {{"\\ud800": 1}}}}'
-    status, said = post("scans/", key)
-    assert (status, r"\\ud800" in said) == (400, True)
-    assert not Review.objects.exists()
+
+def test_a_whole_character_of_two_halves_is_taken(
+    world: World, rita: User, api_of: ApiOf
+) -> None:
+    url = f"{URL}findings/{world.findings[0].pk}/decide/"
+    body = '{"verdict": "confirm", "version": 0, "note": "\\ud83d\\ude00"}'
+    response = api_of(rita).generic("POST", url, body, "application/json")
+    assert response.json()["note"] == "\N{GRINNING FACE}"
 
 
 def test_another_reviewers_finding_and_verdict_are_theirs(
@@ -350,3 +367,10 @@ def test_roles_are_kept(world: World, lena: User, rita: User, api_of: ApiOf) -> 
             response = getattr(client, method)(URL + path)
             assert response.status_code == 403, path
             assert "This needs the role" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [{"splitt": "train"}, {"filter": {"splitt": "train"}}])
+def test_an_unknown_field_is_refused_not_ignored(api_of, world, alice, body):
+    answer = api_of(alice).post("/api/datasets/animals/fix-sets/preview/", body)
+    assert answer.status_code == 400
+    assert "splitt" in answer.json()
