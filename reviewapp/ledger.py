@@ -26,8 +26,8 @@ class LineHistory:
     counts: tuple[int | None, ...]
 
     @property
-    def spark(self) -> list[str]:
-        """Return the SVG polylines of `counts`."""
+    def spark(self) -> list[list[str]]:
+        """Return the points of the SVG lines of `counts`."""
         return spark_lines(self.counts)
 
     @property
@@ -41,14 +41,14 @@ def histories(
 ) -> list[LineHistory]:
     """Return the counts of ledger lines in finished scans, in two queries.
 
-    0 is said only by a scan of the same model that counts for the history, knew both
-    classes and covered the split in which the confusion was found. An older version
-    scanned for the record says what it saw, never that there is nothing.
+    0 is said only by a scan of the same model that knew both classes and covered the
+    split in which the confusion was found.
 
     Args:
         dataset: Whose ledger.
         lines: The ledger lines.
-        scans: Finished scans in the wanted order, with their model version loaded.
+        scans: Finished scans that count, in the wanted order, with their model
+            version loaded.
     """
     pairs = {(line.true_label_id, line.predicted_label_id) for line in lines}
     counts = {
@@ -80,7 +80,7 @@ def _say(
         return None
     true, predicted = line.true_label_id, line.predicted_label_id
     count = counts.get((scan.pk, true, predicted))
-    if count is not None or scan.for_record:
+    if count is not None:
         return count
     known = true in scan.classes and predicted in scan.classes
     found_in = splits.get((line.registered_model_id, true, predicted), set())
@@ -93,13 +93,13 @@ def spark_lines(
     *,
     width: float = SPARK_WIDTH,
     height: float = SPARK_HEIGHT,
-) -> list[str]:
-    """Return SVG polyline points, one polyline for each run without a gap.
+) -> list[list[str]]:
+    """Return SVG points "x,y" in pixels, a list for each run without a gap.
 
-    Up is more; the lowest line is 0. A run of one becomes a dot.
+    Up is more; the lowest line is 0. A run of one is a dot.
 
     >>> spark_lines([2, None, 1, 0], width=34, height=14)
-    ['2.0,2.0 2.0,2.0', '22.0,7.0 32.0,12.0']
+    [['2.0,2.0'], ['22.0,7.0', '32.0,12.0']]
     """
     top = max((n for n in counts if n is not None), default=0) or 1
     step = (width - 2 * SPARK_EDGE) / max(len(counts) - 1, 1)
@@ -111,4 +111,4 @@ def spark_lines(
         x = SPARK_EDGE + place * step
         y = height - SPARK_EDGE - n / top * (height - 2 * SPARK_EDGE)
         runs[-1].append(f"{x:.1f},{y:.1f}")
-    return [" ".join(run if len(run) > 1 else run * 2) for run in runs if run]
+    return [run for run in runs if run]

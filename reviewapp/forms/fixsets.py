@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 
 from reviewapp.actions.fixsets import Preview, freeze_fix_set, preview_fix_set
-from reviewapp.filters import FindingFilter
+from reviewapp.filters import FindingFilter, FixableFilter
 from reviewapp.models import Dataset, Finding, FixSet
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class FixSetForm(forms.Form):
         super().__init__(data)
         self.dataset = dataset
         # Bound even without data, so that a fresh page shows what all findings give.
-        self.query = FindingFilter(
+        self.query = FixableFilter(
             data or {}, Finding.objects.for_dataset(dataset), dataset=dataset
         )
 

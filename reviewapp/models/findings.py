@@ -38,6 +38,10 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         """Keep what the last scans that covered the sample still saw."""
         return self.filter(presence__in=Finding.PRESENT)
 
+    def fixed(self) -> FindingQuerySet:
+        """Keep what the last scans that covered the sample saw no more."""
+        return self.filter(presence=Finding.Presence.FIXED)
+
     def waiting(self) -> FindingQuerySet:
         """Keep what waits for a verdict: open and still seen."""
         return self.filter(Finding.waiting_q())
@@ -48,12 +52,7 @@ class FindingQuerySet(models.QuerySet["Finding"]):
 
     def fixable(self) -> FindingQuerySet:
         """Keep what goes into a fix set: confirmed or relabelled."""
-        return self.filter(
-            review_state__in=(
-                Finding.ReviewState.CONFIRMED,
-                Finding.ReviewState.RELABELLED,
-            )
-        )
+        return self.filter(review_state__in=Finding.FIXABLE)
 
     def of_model(self, model: RegisteredModel) -> FindingQuerySet:
         """Keep the findings of one registered model."""
@@ -180,6 +179,7 @@ class Finding(models.Model):
         REGRESSED = "regressed", "back"
         SUPERSEDED = "superseded", "replaced"  # by another label, image or prediction
 
+    FIXABLE = (ReviewState.CONFIRMED, ReviewState.RELABELLED)
     PRESENT = (Presence.SEEN, Presence.REGRESSED)
 
     dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="findings")

@@ -61,8 +61,17 @@ def dataset_sections(context: Context) -> list[Section]:
 
 @register.filter
 def percent(share: float | None) -> str:
-    """Write a share (0-1) as "26.5 %", or a dash when there is none."""
-    return MISSING if share is None else f"{100 * share:.1f} %"
+    """Write a share (0-1) as "26.5 %", or a dash when there is none.
+
+    Only what is 0 or 1 is written so: "< 0.1 %" and "> 99.9 %" come between.
+    """
+    if share is None:
+        return MISSING
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"
 
 
 @register.filter

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from reviewapp.access import access_dataset, access_one
+from reviewapp.access import access_dataset, access_one, id_from
 from reviewapp.models import Confusion, ConfusionCount, Dataset, Finding, Label, Scan
 from reviewapp.pagination import keyset_page
 from reviewapp.views.requests import UserRequest
@@ -30,7 +30,7 @@ class Row:
     support: int  # images of the true class with a prediction
     rate: float  # count / support
     waiting: int  # findings of the pair without a verdict
-    line: Confusion | None  # None: the scan does not count for the history
+    line: Confusion | None  # None: not in the history
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,18 @@ class Cell:
 
 @require_GET
 def index(request: UserRequest, slug: str) -> HttpResponse:
-    """Show the confusions of a finished scan, the last one unless another is asked for."""
+    """Show the confusions of a finished scan: of the one asked for, else the last.
+
+    The last one that counts: an older version scanned for the record has to be chosen.
+    """
     dataset = access_dataset(request.user, slug)
     finished = Scan.objects.for_dataset(dataset).finished().with_names().newest_first()
     scans = list(finished[:SCANS_TO_CHOOSE])
     chosen = request.GET.get("scan", "")
-    if chosen and not chosen.isdecimal():
-        raise Http404
-    scan = access_one(finished, pk=chosen) if chosen else next(iter(scans), None)
+    if chosen:
+        scan: Scan | None = access_one(finished, pk=id_from(chosen))
+    else:
+        scan = finished.counted().first()
     context: dict[str, object] = {"dataset": dataset, "scans": scans, "scan": scan}
     if scan:
         support = scan.confusion_counts.all().support()
@@ -80,14 +84,8 @@ def _rows(
     support: dict[int, int],
 ) -> list[Row]:
     pairs = [(row.true_label_id, row.predicted_label_id) for row in counts]
-    model = scan.model_version.registered_model
-    findings = Finding.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
-    waiting = {
-        (row["true_label"], row["predicted_label"]): row["n"]
-        for row in findings.misclassified().waiting().counts_by_confusion()
-    }
-    ledger = Confusion.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
-    lines = {(line.true_label_id, line.predicted_label_id): line for line in ledger}
+    # What waits, and where a line stands, was said by newer scans than these.
+    waiting, lines = ({}, {}) if scan.for_record else _standing(dataset, scan, pairs)
     return [
         Row(
             true_label=row.true_label,
@@ -101,6 +99,22 @@ def _rows(
         )
         for pair, row in zip(pairs, counts, strict=True)
     ]
+
+
+def _standing(
+    dataset: Dataset, scan: Scan, pairs: list[tuple[int, int]]
+) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], Confusion]]:
+    """Return what waits of each pair and its ledger line, by label ids."""
+    model = scan.model_version.registered_model
+    findings = Finding.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
+    waiting = {
+        (row["true_label"], row["predicted_label"]): row["n"]
+        for row in findings.misclassified().waiting().counts_by_confusion()
+    }
+    ledger = Confusion.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
+    return waiting, {
+        (line.true_label_id, line.predicted_label_id): line for line in ledger
+    }
 
 
 def _matrix(

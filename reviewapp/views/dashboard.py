@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ RowT = TypeVar("RowT", Scan, Registration)
 CHART_SCANS = 60
 TOP_CONFUSIONS = 10
 EVENTS = 12
+ACCURACY_SPAN = 10  # percentage points that the chart shows at least
 SERIES_COLOURS = ("accent", "good", "warn", "bad", "info", "muted")
 
 
@@ -162,6 +163,7 @@ def _figure(scans: list[Scan]) -> dict[str, object]:
                 **look,
                 "y": [100 * (scan.accuracy or 0) for scan in members],
                 "mode": "lines+markers",
+                "cliponaxis": False,
                 "hovertemplate": "%{text}: %{y:.1f} %<extra></extra>",
             }
         )
@@ -177,10 +179,28 @@ def _figure(scans: list[Scan]) -> dict[str, object]:
             }
         )
     order = [f"#{scan.pk}" for scan in scans]
-    return {"traces": traces, "layout": _layout(order, named=len(series) > 1)}
+    known = [100 * scan.accuracy for scan in scans if scan.accuracy is not None]
+    span = accuracy_span(known)
+    return {"traces": traces, "layout": _layout(order, span, named=len(series) > 1)}
 
 
-def _layout(order: list[str], *, named: bool) -> dict[str, object]:
+def accuracy_span(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the accuracy axis: all points, some room, at least 10 wide.
+
+    Args:
+        accuracies: In percent, 0-100; none gives the whole axis.
+    """
+    if not accuracies:
+        return 0.0, 100.0
+    low, high = min(accuracies), max(accuracies)
+    width = min(100.0, max(ACCURACY_SPAN, 1.2 * (high - low)))
+    start = min(max(0.0, (low + high - width) / 2), 100.0 - width)
+    return start, start + width
+
+
+def _layout(
+    order: list[str], span: tuple[float, float], *, named: bool
+) -> dict[str, object]:
     return {
         "showlegend": named,
         "barmode": "group",
@@ -191,7 +211,11 @@ def _layout(order: list[str], *, named: bool) -> dict[str, object]:
             "categoryarray": order,
             "anchor": "y2",
         },
-        "yaxis": {"domain": [0.42, 1], "title": {"text": "accuracy, %"}},
+        "yaxis": {
+            "domain": [0.42, 1],
+            "range": span,
+            "title": {"text": "accuracy, %"},
+        },
         "yaxis2": {
             "domain": [0, 0.32],
             "title": {"text": "errors"},

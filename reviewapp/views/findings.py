@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -14,23 +15,32 @@ from reviewapp.access import access_dataset, access_one
 from reviewapp.filters import FindingFilter
 from reviewapp.forms.reviews import QUEUE_FIELDS
 from reviewapp.models import Finding, Review, Sighting
+from reviewapp.models.findings import FindingQuerySet
 from reviewapp.pagination import Page, keyset_page
 from reviewapp.templatetags.hardmine import percent
 from reviewapp.views.requests import UserRequest
 
-if TYPE_CHECKING:
-    from reviewapp.models.findings import FindingQuerySet
-
 PAGE_SIZE = 60
 COUNTED = 10_000  # more findings than this are shown as "over 10,000"
+# The choices above the list: `show` in the query -> what it is called, what it keeps.
+SHOWN: dict[str, tuple[str, Callable[[FindingQuerySet], FindingQuerySet]]] = {
+    "waiting": ("Waiting", FindingQuerySet.waiting),
+    "present": ("All present", FindingQuerySet.present),
+    "reviewed": ("Reviewed", FindingQuerySet.reviewed),
+    "fixed": ("Fixed", FindingQuerySet.fixed),
+    "everything": ("Everything", FindingQuerySet.all),
+}
+STATES = ("review_state", "presence")  # filters that choose among the same as `show`
 
 
 @require_GET
 def index(request: UserRequest, slug: str) -> HttpResponse:
     """Show the findings that a filter keeps, hardest first, as a grid or a table."""
     dataset = access_dataset(request.user, slug)
+    show = _shown(request)
+    _, keep = SHOWN[show]
     chosen = FindingFilter(
-        request.GET, queryset=Finding.objects.for_dataset(dataset), dataset=dataset
+        request.GET, keep(Finding.objects.for_dataset(dataset)), dataset=dataset
     )
     kept = chosen.qs if chosen.is_valid() else Finding.objects.none()
     findings = cast("FindingQuerySet", kept)
@@ -49,6 +59,11 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         "count": findings.count_up_to(COUNTED + 1),
         "counted": COUNTED,
         "is_filtered": any(request.GET.get(name) for name in chosen.filters),
+        "show": show,
+        "choices": [
+            (name, title, _query(request, *STATES, show=name))
+            for name, (title, _) in SHOWN.items()
+        ],
         "as_table": as_table,
         "grid_query": _query(request, view="grid"),
         "table_query": _query(request, view="table"),
@@ -61,10 +76,22 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
     return render(request, "findings/index.html", context)
 
 
-def _query(request: HttpRequest, **changes: str) -> str:
+def _shown(request: HttpRequest) -> str:
+    """Return what to show: what is asked for, else all present.
+
+    A filter on review or presence says itself what to show.
+    """
+    show = request.GET.get("show", "")
+    if show in SHOWN:
+        return show
+    return "everything" if any(request.GET.get(name) for name in STATES) else "present"
+
+
+def _query(request: HttpRequest, *without: str, **changes: str) -> str:
     """Return the page's query string with changes, without the place in the list."""
     query = request.GET.copy()
-    query.pop("after", None)
+    for name in ("after", *without):
+        query.pop(name, None)
     for name, value in changes.items():
         query[name] = value
     return query.urlencode()

@@ -38,7 +38,13 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         after=request.GET.get("after"),
         size=PAGE_SIZE,
     )
-    finished = Scan.objects.for_dataset(dataset).finished().with_names().newest_first()
+    finished = (
+        Scan.objects.for_dataset(dataset)
+        .finished()
+        .counted()
+        .with_names()
+        .newest_first()
+    )
     if query.is_valid() and (model := query.form.cleaned_data["registered_model"]):
         finished = finished.of_model(model)
     scans = list(finished[:SCANS])[::-1]
@@ -63,7 +69,13 @@ def detail(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
     dataset = access_dataset(request.user, slug)
     ledger = Confusion.objects.for_dataset(dataset).with_names()
     line = access_one(ledger, pk=confusion_id)
-    finished = Scan.objects.for_dataset(dataset).finished().with_names().newest_first()
+    finished = (
+        Scan.objects.for_dataset(dataset)
+        .finished()
+        .counted()
+        .with_names()
+        .newest_first()
+    )
     scans = list(finished.of_model(line.registered_model)[:SCANS])[::-1]
     [entry] = histories(dataset=dataset, lines=[line], scans=scans)
     findings = (

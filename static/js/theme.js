@@ -1,6 +1,8 @@
-/* Light or dark: the system's choice, unless this person chose here. */
+/* Light or dark: the system's choice, unless this person chose here. Also marks the page
+ * as scripted, before anything is painted: what only scripts fill is hidden otherwise. */
 (() => {
   const root = document.documentElement;
+  root.classList.add("is-scripted");
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   const stored = () => {
     try {

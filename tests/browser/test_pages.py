@@ -147,6 +147,12 @@ def test_every_page_holds_up(cells: Dataset, sign_in) -> None:
                 )
                 if overflow > 0:
                     wrong.append(f"{name} at {size} {scheme}: {overflow} px too wide")
+                hidden = page.evaluate(
+                    "[...document.querySelectorAll('td.actions')].filter("
+                    "cell => cell.getBoundingClientRect().right > innerWidth).length"
+                )
+                if hidden > 0:
+                    wrong.append(f"{name} at {size} {scheme}: {hidden} actions hidden")
                 if kept and name in PICTURED:
                     Path(kept).mkdir(parents=True, exist_ok=True)
                     page.screenshot(path=f"{kept}/{name}-{size}-{scheme}.png")
