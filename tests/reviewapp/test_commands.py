@@ -258,7 +258,7 @@ def test_it_schedules_lists_and_removes(animals: Dataset, net: str) -> None:
 
 
 def test_a_bad_cron_line_is_explained(net: str) -> None:
-    with pytest.raises(CommandError, match=r"cannot be read .* for example"):
+    with pytest.raises(CommandError, match=r"cannot be used .* for example"):
         run("schedule_scan", "animals", net, "--cron", "every night")
 
 

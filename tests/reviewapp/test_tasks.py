@@ -281,11 +281,11 @@ def test_an_unforeseen_error_ends_the_registration(data_root, monkeypatch, db):
     tasks.run_registration(registration.pk)
     registration.refresh_from_db()
     assert registration.state == Registration.State.FAILED
-    assert registration.message.startswith("too deep \\0")
+    assert registration.message.startswith("too deep \\x00")
 
 
 def test_every_message_can_be_stored():
-    assert plain_message(ValueError("a \udcff \0")) == "a \\udcff \\0"
+    assert plain_message(ValueError("a \udcff \0")) == "a \\udcff \\x00"
     assert plain_message(ValueError()) == "ValueError"
 
 
