@@ -106,7 +106,7 @@ def test_all_problems_are_reported_at_once(tmp_path):
         (b"a.png," + b"c" * 200_000 + b",", "not valid CSV"),
         (b"a\0.png,cat,", "holds a NUL"),
         (b"a.png,c\0,", "holds a NUL"),
-        (b"a.png,cat,te\0st", r"the split 'te\x00st' is not train"),
+        (b"a.png,cat,\0test", r"the split '\x00test' is not train"),
         (b"a.png,c\x1b[2J,", "control character"),
         (
             b"a.png," + b"c" * 201 + b",",
