@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from mining.exceptions import BadCheckpoint
 from mining.sources import url_for
-from mining.specs import checkpoint_digest, read_spec
+from mining.specs import checkpoint_digest
 from mining.types import (
     Device,
+    ModelSpec,
     Outcome,
     Precision,
-    Preprocessing,
     SampleRef,
     ScanSettings,
 )
@@ -44,7 +44,8 @@ def scan_shard(shard: Shard) -> bool:
 
     scan = shard.scan
     settings = ScanSettings.from_dict(scan.settings)
-    predictor = _load(scan.model_version, settings)
+    version = scan.model_version
+    predictor = _load(version, settings)
     pulse = Pulse(shard)
     outcomes: list[Outcome] = []
     started = time.monotonic()
@@ -52,7 +53,7 @@ def scan_shard(shard: Shard) -> bool:
         predictor,
         _samples(shard),
         settings=settings,
-        preprocessing=Preprocessing.from_dict(scan.model_version.preprocessing),
+        preprocessing=version.spec().preprocessing,
         should_stop=pulse.should_stop,
         keep=_keep,
     ):
@@ -122,13 +123,21 @@ def _load(version: ModelVersion, settings: ScanSettings) -> Predictor:
             cannot be used.
     """
     return _warm(
-        version.checkpoint, version.digest, settings.device, settings.precision
+        version.checkpoint,
+        version.digest,
+        version.spec(),
+        settings.device,
+        settings.precision,
     )
 
 
 @lru_cache(maxsize=2)
 def _warm(
-    checkpoint: str, digest: str, device: Device, precision: Precision
+    checkpoint: str,
+    digest: str,
+    spec: ModelSpec,
+    device: Device,
+    precision: Precision,
 ) -> Predictor:
     from mining.checkpoints import load_model  # noqa: PLC0415 (loads torch)
 
@@ -137,5 +146,4 @@ def _warm(
             f"{checkpoint} is not the file that was registered any more. Put that file "
             "back, or register this one as a new version."
         )
-    spec = read_spec(checkpoint)
     return load_model(checkpoint, spec, device=device, precision=precision)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import models
 
+from mining.types import ModelSpec
 from reviewapp.models.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -118,3 +119,14 @@ class ModelVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.registered_model.name} v{self.number}"
+
+    def spec(self) -> ModelSpec:
+        """Return the spec as it was registered, whatever its file says by now."""
+        return ModelSpec.from_dict(
+            {
+                "format": self.format,
+                "architecture": self.architecture,
+                "classes": self.classes,
+                "preprocessing": self.preprocessing,
+            }
+        )

@@ -397,3 +397,19 @@ def test_a_class_that_vanished_during_a_scan_is_said(net, animals):
     scanning.run(started)
     assert (started.state, started.unreadable) == (Scan.State.DONE, 1)
     assert "is not one of" in started.unreadable_samples.get().reason
+
+
+def test_a_spec_that_changed_after_registering_changes_nothing(net, truth, model_root):
+    from reviewapp.scanning import _warm
+
+    _warm.cache_clear()
+    spec = model_root / "1.onnx.json"
+    spec.write_text(
+        spec.read_text().replace("cat", "?").replace("dog", "cat").replace("?", "dog")
+    )
+    scanning.scan(net)
+    expected = {(k, t, p) for k, (t, p) in truth.items() if t != p}
+    assert seen(Finding.objects.misclassified()) == expected
+    spec.unlink()
+    _warm.cache_clear()
+    assert scanning.scan(net).errors == len(expected)
