@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -231,12 +231,13 @@ def run_export(*, export: Export) -> Export:
 def _write(export: Export, file: BinaryIO) -> None:
     items = export.fix_set.items.order_by("sample_key", "predicted", "true_label")
     rows = (item.as_row() for item in items.iterator(chunk_size=2000))
+    advance = _progress(export)
     if export.format == Export.Format.ZIP:
-        write_zip(rows, file, _image_reader(export.fix_set), progress=_progress(export))
+        write_zip(rows, file, _image_reader(export.fix_set), progress=advance)
         return
     write = write_csv if export.format == Export.Format.CSV else write_jsonl
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-        write(rows, text)
+        write(_watched(rows, advance, export.fix_set.size), text)
 
 
 def _progress(export: Export) -> Callable[[int, int], None]:
@@ -247,6 +248,15 @@ def _progress(export: Export) -> Callable[[int, int], None]:
             )
 
     return advance
+
+
+def _watched(
+    rows: Iterable[FixRow], advance: Callable[[int, int], None], total: int
+) -> Iterator[FixRow]:
+    """Yield the rows and tell how many there were so far."""
+    for done, row in enumerate(rows, start=1):
+        advance(done, total)
+        yield row
 
 
 def _image_reader(fix_set: FixSet) -> Callable[[FixRow], bytes]:

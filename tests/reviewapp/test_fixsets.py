@@ -228,3 +228,14 @@ def test_two_answers_for_one_image_never_meet_in_one_set(reviewed, rita):
     )  # fmt: skip
     preview = preview_fix_set(findings=Finding.objects.all())
     assert (preview.by_label, preview.lost) == ({"dog": 1, "fox": 1}, 1)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "zip"])
+def test_every_format_tells_its_progress(fix_set, alice, kind, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        "reviewapp.actions.fixsets._progress",
+        lambda export: lambda done, total: told.append((done, total)),
+    )
+    export(fix_set, kind, alice)
+    assert told == [(1, 2), (2, 2)]
