@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 READERS = 4  # threads that read and hash; they wait for the disk, not the CPU
 BATCH = 1000
+BATCH_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 RESERVED_SLUGS = {"new"}  # a page's address
@@ -151,13 +152,24 @@ def _stage(registration: Registration, on_progress: Progress | None) -> None:
     columns = ("key", "label", "split", "digest", "size", "attributes")
     types = ("text", "text", "text", "text", "int8", "jsonb")
     rows = _read_ahead(source.entries())
-    while batch := list(islice(rows, BATCH)):
+    while batch := _next_batch(rows):
         registration.done += copy_rows("staged_sample", columns, types, batch)
         registration.unreadable += sum(not row[3] for row in batch)
         registration.heartbeat_at = timezone.now()
         registration.save(update_fields=["done", "unreadable", "heartbeat_at"])
         if on_progress:
             on_progress(registration)
+
+
+def _next_batch(rows: Iterator[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """Return the next rows, few when they come slowly, so that the lease is renewed."""
+    deadline = time.monotonic() + BATCH_SECONDS
+    batch = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH or time.monotonic() > deadline:
+            break
+    return batch
 
 
 def _read_ahead(entries: Iterator[SourceEntry]) -> Iterator[tuple[object, ...]]:

@@ -283,3 +283,17 @@ def test_classes_are_in_natural_order():
     assert sorted(names, key=natural_order) == [
         "9", "10", "b", "Grade 1", "grade 9", "grade 10",
     ]  # fmt: skip
+
+
+def test_a_slow_source_renews_its_lease_before_a_batch_is_full(
+    data_root, staff, monkeypatch
+):
+    write_animals(data_root / "a")
+    monkeypatch.setattr("reviewapp.actions.datasets.BATCH_SECONDS", -1.0)
+    registration = register_dataset(name="A", root=str(data_root / "a"), by=staff)
+    seen = []
+    run_registration(
+        registration=registration, on_progress=lambda r: seen.append(r.done)
+    )
+    assert seen == list(range(1, 13))
+    assert (registration.state, registration.added) == (Registration.State.DONE, 12)
