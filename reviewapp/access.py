@@ -31,11 +31,6 @@ def access_dataset(user: User, slug: str, *, role: Role = Role.REVIEWER) -> Data
     return _checked(user, access_one(Dataset.objects.visible_to(user), slug=slug), role)
 
 
-def access_dataset_by_id(user: User, pk: int, *, role: Role = Role.REVIEWER) -> Dataset:
-    """Return the data set by its id, under the rules of `access_dataset`."""
-    return _checked(user, access_one(Dataset.objects.visible_to(user), pk=pk), role)
-
-
 def access_one(scoped: QuerySet[ModelT], **lookup: object) -> ModelT:
     """Return the one object of an already scoped queryset, or raise Http404."""
     # Addresses and forms can carry NUL; PostgreSQL takes it for an error, not a text.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Count, F, OuterRef, Q, Subquery
+from django.db.models import Count, OuterRef, Q, Subquery
 
 from mining.sources import url_for
 
@@ -120,15 +120,6 @@ class SampleQuerySet(models.QuerySet["Sample"]):
     def in_split(self, split: str) -> SampleQuerySet:
         """Keep one split; an empty name keeps every sample."""
         return self.filter(split=split) if split else self
-
-    def count_by_split(self) -> dict[str, int]:
-        """Return split -> number of samples."""
-        rows = self.values_list("split").annotate(n=Count("id")).order_by("split")
-        return dict(rows)
-
-    def corrected(self) -> SampleQuerySet:
-        """Keep the samples whose label a reviewer changed."""
-        return self.exclude(label=F("original_label"))
 
 
 class Sample(models.Model):

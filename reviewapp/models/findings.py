@@ -287,13 +287,6 @@ class Finding(models.Model):
         """Return the probability given to the true label when last seen, 0-1."""
         return 1 - self.priority
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it waits for a verdict."""
-        return (
-            self.review_state == self.ReviewState.OPEN and self.presence in self.PRESENT
-        )
-
 
 class Sighting(models.Model):
     """A finding as one scan saw it."""

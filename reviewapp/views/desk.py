@@ -66,7 +66,6 @@ class Guess:
     name: str
     probability: float  # 0-1
     is_true: bool
-    is_predicted: bool
     is_choice: bool  # a relabel to it is possible
 
 
@@ -173,7 +172,6 @@ def _guesses(
             name=labels[label_id].name,
             probability=probability,
             is_true=label_id == finding.true_label_id,
-            is_predicted=label_id == finding.predicted_label_id,
             is_choice=_is_choice(labels[label_id], finding),
         )
         for label_id, probability in list(
