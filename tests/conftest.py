@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.cache import cache
 from django.test import Client
+from fsspec.implementations.memory import MemoryFileSystem
 
 from reviewapp.models import (
     Dataset,
@@ -35,7 +36,9 @@ hypothesis.settings.load_profile("untimed")
 
 @pytest.fixture(autouse=True)
 def fresh_files() -> Iterator[Path]:
-    """Give every test empty data, model and media folders."""
+    """Give every test empty data, model and media folders, and an empty `memory://`."""
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
     for name in ("data", "models", "media"):
         (settings.FILES / name).mkdir(parents=True, exist_ok=True)
     yield settings.FILES
