@@ -65,7 +65,7 @@ def finish_scan(*, scan: Scan) -> Scan:
     """
     if not is_ready_to_finish(scan):
         return scan
-    failed = scan.shards.filter(state=Shard.State.FAILED).order_by("number").first()
+    failed = scan.shards.filter(state=Shard.State.QUARANTINED).order_by("number").first()
     if failed:
         return fail_scan(scan=scan, message=_why(failed))
     Scan.objects.filter(pk=scan.pk, state=Scan.State.RUNNING).update(

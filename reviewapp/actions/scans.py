@@ -169,7 +169,7 @@ def fail_shard(*, shard: Shard, message: str, final: bool) -> Shard:
     attempts are used up.
     """
     over = final or shard.attempts >= conf.SHARD_MAX_ATTEMPTS
-    state = Shard.State.FAILED if over else Shard.State.QUEUED
+    state = Shard.State.QUARANTINED if over else Shard.State.QUEUED
     Shard.objects.filter(
         pk=shard.pk, state=Shard.State.RUNNING, attempts=shard.attempts
     ).update(

@@ -76,15 +76,19 @@ class ModelVersion(models.Model):
         STATE_DICT = "state_dict", "PyTorch state dict"
         ONNX = "onnx", "ONNX"
         TORCH_EXPORT = "torch_export", "torch.export archive"
+        PREDICTIONS = "predictions", "predictions made elsewhere"
 
     registered_model = models.ForeignKey(
         RegisteredModel, models.CASCADE, related_name="versions"
     )
     number = models.PositiveIntegerField()
     checkpoint = models.TextField(
-        help_text="File or fsspec URL under a configured root"
+        blank=True,
+        help_text="File or fsspec URL under a configured root; empty for predictions",
     )
-    digest = models.CharField(max_length=64, help_text="SHA-256 of the checkpoint")
+    digest = models.CharField(
+        max_length=64, help_text="SHA-256 of the checkpoint, or of the predictions"
+    )
     format = models.CharField(max_length=12, choices=Format)
     architecture = models.CharField(max_length=100, blank=True)
     classes: models.JSONField[list[str], list[str]] = models.JSONField()
@@ -111,7 +115,13 @@ class ModelVersion(models.Model):
             ),
             models.CheckConstraint(
                 condition=models.Q(
-                    format__in=["safetensors", "state_dict", "onnx", "torch_export"]
+                    format__in=[
+                        "safetensors",
+                        "state_dict",
+                        "onnx",
+                        "torch_export",
+                        "predictions",
+                    ]
                 ),
                 name="version_format_known",
             ),
@@ -119,6 +129,11 @@ class ModelVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.registered_model.name} v{self.number}"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a worker can run it; predictions made elsewhere cannot be run."""
+        return self.format != self.Format.PREDICTIONS
 
     def spec(self) -> ModelSpec:
         """Return the spec as it was registered, whatever its file says by now."""

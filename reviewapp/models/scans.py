@@ -72,6 +72,7 @@ class Scan(models.Model):
         RUNNING = "running", "running"
         FINISHING = "finishing", "finishing"
         DONE = "done", "done"
+        PARTIAL = "partial", "partial"  # parts are quarantined; the rest is counted
         FAILED = "failed", "failed"
         CANCELLED = "cancelled", "cancelled"
 
@@ -80,8 +81,10 @@ class Scan(models.Model):
         API = "api", "API"
         COMMAND = "command", "command line"
         SCHEDULE = "schedule", "schedule"
+        IMPORT = "import", "import"
 
     ACTIVE = (State.QUEUED, State.RUNNING, State.FINISHING)
+    RESUMABLE = (State.PARTIAL, State.FAILED, State.CANCELLED)
 
     dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="scans")
     model_version = models.ForeignKey(
@@ -105,6 +108,12 @@ class Scan(models.Model):
     errors = models.PositiveIntegerField(null=True)
     near_misses = models.PositiveIntegerField(null=True)
     unreadable = models.PositiveIntegerField(null=True)
+    rechecked = models.PositiveIntegerField(
+        null=True, help_text="Close calls computed again in float32"
+    )
+    changed = models.PositiveIntegerField(
+        null=True, help_text="Of these, predictions that float32 changed"
+    )
     artefact = models.TextField(blank=True, help_text="Name in the storage")
     message = models.TextField(blank=True)
     requested_by = models.ForeignKey(
@@ -125,6 +134,7 @@ class Scan(models.Model):
                         "running",
                         "finishing",
                         "done",
+                        "partial",
                         "failed",
                         "cancelled",
                     ]
@@ -209,7 +219,7 @@ class Shard(models.Model):
         QUEUED = "queued", "queued"
         RUNNING = "running", "running"
         DONE = "done", "done"
-        FAILED = "failed", "failed"
+        QUARANTINED = "quarantined", "quarantined"
 
     scan = models.ForeignKey(Scan, models.CASCADE, related_name="shards")
     number = models.PositiveIntegerField()
@@ -217,8 +227,16 @@ class Shard(models.Model):
     last_sample = models.BigIntegerField(help_text="Highest sample id, inclusive")
     samples = models.PositiveIntegerField()
     samples_done = models.PositiveIntegerField(default=0)
-    state = models.CharField(max_length=7, choices=State, default=State.QUEUED)
-    attempts = models.PositiveSmallIntegerField(default=0)
+    state = models.CharField(max_length=11, choices=State, default=State.QUEUED)
+    attempts = models.PositiveIntegerField(
+        default=0, help_text="Grows with each claim; a worker writes under its own"
+    )
+    failures = models.PositiveSmallIntegerField(
+        default=0, help_text="Attempts that ended with an error"
+    )
+    losses = models.PositiveSmallIntegerField(
+        default=0, help_text="Attempts whose worker went silent"
+    )
     worker = models.CharField(max_length=200, blank=True)
     heartbeat_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -227,6 +245,11 @@ class Shard(models.Model):
     errors = models.PositiveIntegerField(default=0)
     near_misses = models.PositiveIntegerField(default=0)
     unreadable = models.PositiveIntegerField(default=0)
+    rechecked = models.PositiveIntegerField(default=0)
+    changed = models.PositiveIntegerField(default=0)
+    pace: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, help_text="What its worker measured: device, seconds, memory"
+    )
     message = models.TextField(blank=True)
 
     objects = ShardQuerySet.as_manager()
@@ -238,7 +261,7 @@ class Shard(models.Model):
                 fields=["scan", "number"], name="shard_number_once"
             ),
             models.CheckConstraint(
-                condition=Q(state__in=["queued", "running", "done", "failed"]),
+                condition=Q(state__in=["queued", "running", "done", "quarantined"]),
                 name="shard_state_known",
             ),
             models.CheckConstraint(
@@ -266,6 +289,11 @@ class UnreadableSample(models.Model):
     scan = models.ForeignKey(Scan, models.CASCADE, related_name="unreadable_samples")
     sample = models.ForeignKey(Sample, models.CASCADE, related_name="+")
     reason = models.TextField()
+    digest = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="Names the thumbnails, where the bytes could be shown",
+    )
 
     class Meta:
         constraints = [

@@ -166,7 +166,7 @@ def test_a_failed_scan_shows_why(version, rita, client_of):
         message="a <bad> file",
     )
     factories.ShardFactory(
-        scan=scan, samples=3, state=Shard.State.FAILED, attempts=3, message="no memory"
+        scan=scan, samples=3, state=Shard.State.QUARANTINED, attempts=3, message="no memory"
     )
     html = client_of(rita).get(page_of(scan)).content.decode()
     assert "a &lt;bad&gt; file" in html
