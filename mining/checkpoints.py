@@ -34,7 +34,12 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 def load_model(
-    url: str, spec: ModelSpec, *, device: Device = "auto", precision: Precision = "auto"
+    url: str,
+    spec: ModelSpec,
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    compile_model: bool = False,
 ) -> Predictor:
     """Load a checkpoint for inference.
 
@@ -48,6 +53,7 @@ def load_model(
         spec: What `read_spec` gives for it.
         device: Where to run; "auto" takes cuda where there is one.
         precision: What to compute in; ONNX and exported graphs keep their own.
+        compile_model: Whether torch.compile optimises it; not for these graphs either.
 
     Returns:
         A function of images uint8 (B, C, H, W) to logits float32 (B, K).
@@ -70,7 +76,14 @@ def load_model(
         )
     model = build(spec.architecture, len(spec.classes))
     _fill(model, load_state_dict(url, spec), url=url, spec=spec)
-    return TorchPredictor(model, spec, url=url, device=where, precision=precision)
+    return TorchPredictor(
+        model,
+        spec,
+        url=url,
+        device=where,
+        precision=precision,
+        compile_model=compile_model,
+    )
 
 
 def _load_onnx(url: str, spec: ModelSpec, device: torch.device) -> Predictor:

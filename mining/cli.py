@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -25,11 +27,13 @@ from rich.text import Text
 from mining.artefact import write_outcomes
 from mining.confusion import confusion_matrix, top_confusions
 from mining.exceptions import SHOWN_PROBLEMS, ClassMismatch, EmptySource, MiningError
+from mining.pace import Pace, bottleneck
 from mining.sources import Source, open_source
 from mining.sources.files import open_binary
 from mining.specs import read_spec, unseen
 from mining.types import (
     SPLITS,
+    Decode,
     Device,
     Outcome,
     Precision,
@@ -86,10 +90,45 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument(
         "--out", type=Path, help="write every outcome to this Parquet file"
     )
-    scan.add_argument("--batch-size", type=int, default=ScanSettings().batch_size)
-    scan.add_argument("--device", choices=get_args(Device), default="auto")
-    scan.add_argument("--precision", choices=get_args(Precision), default="auto")
+    _add_settings(scan)
     return parser
+
+
+def _add_settings(scan: argparse.ArgumentParser) -> None:
+    defaults = ScanSettings()
+    scan.add_argument(
+        "--batch-size",
+        type=int,
+        default=defaults.batch_size,
+        help="images at once; 0 finds a good number (default)",
+    )
+    scan.add_argument(
+        "--device",
+        choices=get_args(Device),
+        default=defaults.device,
+        help="where to run",
+    )
+    scan.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default=defaults.precision,
+        help="what to compute in; near ties are computed again in float32",
+    )
+    scan.add_argument(
+        "--decode",
+        choices=get_args(Decode),
+        default=defaults.decode,
+        help="where JPEGs are decoded when the model runs on a GPU",
+    )
+    scan.add_argument(
+        "--workers",
+        type=int,
+        default=defaults.workers,
+        help="threads that decode and, on a CPU, run the model; 0 takes one per CPU",
+    )
+    scan.add_argument(
+        "--compile", action="store_true", help="optimise the model with torch.compile"
+    )
 
 
 def _scan(options: argparse.Namespace) -> None:
@@ -103,9 +142,13 @@ def _scan(options: argparse.Namespace) -> None:
     from mining.scan import scan_samples  # noqa: PLC0415 (loads torch)
 
     predictor = load_model(
-        options.checkpoint, spec, device=settings.device, precision=settings.precision
+        options.checkpoint,
+        spec,
+        device=settings.device,
+        precision=settings.precision,
+        compile_model=settings.compile,
     )
-    tally = _Tally()
+    tally, pace = _Tally(), Pace()
     with _progress() as progress:
         task = progress.add_task("Scanning", total=total)
         batches = scan_samples(
@@ -114,6 +157,7 @@ def _scan(options: argparse.Namespace) -> None:
             settings=settings,
             preprocessing=spec.preprocessing,
             on_batch=lambda done: progress.advance(task, done),
+            pace=pace,
         )
         outcomes = tally.watch(chain.from_iterable(batches))
         if options.out is None:
@@ -121,6 +165,7 @@ def _scan(options: argparse.Namespace) -> None:
         else:
             write_outcomes(options.out, outcomes, classes=spec.classes)
     _report(tally, spec.classes)
+    _report_pace(pace.to_dict())
 
 
 def _settings(options: argparse.Namespace) -> ScanSettings:
@@ -129,6 +174,9 @@ def _settings(options: argparse.Namespace) -> ScanSettings:
             batch_size=options.batch_size,
             device=options.device,
             precision=options.precision,
+            decode=options.decode,
+            workers=options.workers,
+            compile=options.compile,
         )
     except ValueError as error:
         raise MiningError(f"{error}.") from error
@@ -163,12 +211,21 @@ def _samples(
         yield SampleRef(number, entry.key, entry.url, index[entry.label])
 
 
+class _Speed(ProgressColumn):
+    """Images per second of the last while."""
+
+    def render(self, task: Task) -> Text:
+        """Return the number, or nothing before there is one."""
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
+
+
 def _progress() -> Progress:
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Speed(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
@@ -208,3 +265,16 @@ def _report_unreadable(console: Console, reasons: Sequence[str]) -> None:
         console.print(f"  {reason}", markup=False, highlight=False)
     if len(reasons) > SHOWN_PROBLEMS:
         console.print(f"  and {len(reasons) - SHOWN_PROBLEMS:,} more", highlight=False)
+
+
+def _report_pace(pace: dict[str, Any]) -> None:
+    """Say in one line how fast it went, and why not faster."""
+    speed = pace["images"] / pace["seconds"] if pace["seconds"] else 0.0
+    parts = [f"{pace['device']}, {pace['precision']}, {speed:,.0f} images/s"]
+    if pace["rechecked"]:
+        parts.append(
+            f"{pace['rechecked']:,} near ties computed again in float32, which changed"
+            f" {pace['changed']:,}"
+        )
+    line = f"{'; '.join(parts)}. {bottleneck(pace)}"
+    Console().print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from math import ceil
@@ -34,6 +34,7 @@ _MAGIC: Final = (
     b"MM\0*",
     b"GIF8",
 )
+_JPEG_END: Final = b"\xff\xd9"
 _STRIP_PIXELS: Final = 4_000_000
 _ORIENTATION: Final = 0x0112
 _TRANSPOSE: Final = {
@@ -50,6 +51,8 @@ _DECODE_ERRORS: Final = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, ArithmeticError,
     AttributeError, RuntimeError, MemoryError, struct.error,
 )  # fmt: skip
+
+Quick = Callable[[bytes], Image.Image | None]
 
 
 class _Quiet:
@@ -131,6 +134,7 @@ def decoded(
     mode: ImageMode | None,
     max_pixels: int = MAX_PIXELS,
     enough_side: int | None = None,
+    quick: Quick | None = None,
 ) -> Iterator[Image.Image]:
     """Decode as `decode_image` does; no other thread decodes a large image meanwhile.
 
@@ -142,6 +146,8 @@ def decoded(
         max_pixels: As in `decode_image`.
         enough_side: A JPEG may come out smaller by 2, 4 or 8, which takes that much less
             memory, as long as its longest side keeps this many pixels.
+        quick: A faster decoder of plain JPEGs with the same pixels; it returns None for a
+            file that Pillow has to judge.
 
     Raises:
         UnreadableImage: The bytes cannot be decoded; the message is the reason.
@@ -149,8 +155,23 @@ def decoded(
     if not data:
         raise UnreadableImage("the file is empty (0 bytes)")
     with ExitStack() as held:
-        flat, turn = _decode(data, mode, max_pixels, enough_side, held)
+        flat, turn = _decode(data, mode, max_pixels, enough_side, quick, held)
         yield flat if turn is None else flat.transpose(turn)
+
+
+def is_upright_jpeg(data: bytes) -> bool:
+    """Tell whether the bytes are a plain JPEG in colour that no EXIF orientation turns.
+
+    Its end is looked at, its middle is not.
+    """
+    if not data.rstrip(b"\0").endswith(_JPEG_END):
+        return False
+    with _quiet():
+        try:
+            with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+                return _is_plain_jpeg(image) and _orientation(image) == 1
+        except (Image.DecompressionBombError, *_DECODE_ERRORS):
+            return False
 
 
 def _decode(
@@ -158,6 +179,7 @@ def _decode(
     mode: ImageMode | None,
     max_pixels: int,
     enough_side: int | None,
+    quick: Quick | None,
     held: ExitStack,
 ) -> tuple[Image.Image, Image.Transpose | None]:
     """Return the image as it is stored, and how to turn it; what it needs goes on `held`."""
@@ -168,9 +190,11 @@ def _decode(
                 held.enter_context(one_large_at_a_time(image.size))
                 if enough_side is not None:
                     _draft(image, enough_side)
-                image.load()
+                plain = quick(data) if quick and _is_plain_jpeg(image) else None
+                if plain is None:
+                    image.load()
                 turn = _TRANSPOSE.get(_orientation(image))
-                return _flatten(image, mode or _plain_mode(image)), turn
+                return _flatten(plain or image, mode or _plain_mode(image)), turn
         except Image.DecompressionBombError as error:
             raise UnreadableImage(
                 f"the image has more than {MAX_PIXELS:,} pixels and was not decoded"
@@ -198,6 +222,20 @@ def _draft(image: Image.Image, enough_side: int) -> None:
     share = enough_side / max(image.size)
     if share < 1:
         image.draft(None, (ceil(image.width * share), ceil(image.height * share)))
+
+
+def _is_plain_jpeg(image: Image.Image) -> bool:
+    """Tell whether libjpeg's defaults decode the file as Pillow does: baseline, in colour.
+
+    Large ones are Pillow's too: it needs no second copy of the pixels.
+    """
+    return (
+        image.format == "JPEG"
+        and image.mode == "RGB"
+        and "progressive" not in image.info
+        and image.info.get("adobe_transform", 1) == 1
+        and image.width * image.height <= LARGE_PIXELS
+    )
 
 
 def _plain_mode(image: Image.Image) -> ImageMode:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
 from mining.exceptions import UnreadableImage
-from mining.images import MAX_PIXELS, decode_image, one_large_at_a_time
+from mining.images import MAX_PIXELS, decode_image, decoded, one_large_at_a_time
 from mining.types import Preprocessing
 
-__all__ = ["decode_image", "load_ahead", "preprocess"]
+__all__ = [
+    "decode_image",
+    "decode_jpeg",
+    "jpeg_operator",
+    "load_ahead",
+    "load_pixels",
+    "offset",
+    "preprocess",
+    "resized",
+]
 
 _FILTERS: Final = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -24,8 +35,61 @@ _FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,
 }
 
+Pixels = npt.NDArray[np.uint8]
+
+_UNCHANGED: Final = 0  # ImageReadMode
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def load_pixels(data: bytes, preprocessing: Preprocessing) -> Pixels:
+    """Decode a file and make it the model's input size.
+
+    Returns:
+        uint8 (H, W, C) with (H, W) the crop, not to be written to.
+
+    Raises:
+        UnreadableImage: The bytes cannot be decoded; the message is the reason.
+    """
+    with decoded(data, mode=preprocessing.mode, quick=decode_jpeg) as image:
+        pixels = np.asarray(_fitted(image, preprocessing))
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def decode_jpeg(data: bytes) -> Image.Image | None:
+    """Decode a JPEG with torchvision, in half of Pillow's time and without its lock.
+
+    Both call libjpeg-turbo, so the pixels are the same. What it refuses is for Pillow to
+    judge: None.
+    """
+    decode = jpeg_operator("decode_jpeg")
+    if decode is None:
+        return None
+    try:
+        pixels = decode(
+            torch.frombuffer(bytearray(data), dtype=torch.uint8), _UNCHANGED
+        )
+    except RuntimeError:
+        return None
+    if pixels.shape[0] != 3:
+        return None
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+@cache
+def jpeg_operator(name: str) -> Callable[..., Any] | None:
+    """Return an image operator of torchvision, or None where it was built without.
+
+    torchvision.io's functions around them warn at every call since 0.29 that they will
+    move to another package.
+    """
+    # Here, since it takes half a second to import and a data set may have no JPEG.
+    import torchvision.io  # noqa: PLC0415
+
+    del torchvision
+    found: Callable[..., Any] | None = getattr(torch.ops.image, name, None)
+    return found
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
@@ -47,22 +111,30 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor
     >>> preprocess(Image.new("L", (20, 10)), spec).shape
     torch.Size([1, 8, 8])
     """
-    size = _resized(image.size, preprocessing.resize)
-    with one_large_at_a_time(size):
-        if preprocessing.resize is not None:
-            image = image.resize(size, _FILTERS[preprocessing.interpolation])
-        height, width = preprocessing.crop
-        left, top = _offset(image.width, width), _offset(image.height, height)
-        if (left, top, width, height) != (0, 0, *image.size):
-            image = image.crop((left, top, left + width, top + height))
-    pixels = np.asarray(image)
+    pixels = np.asarray(_fitted(image, preprocessing))
     if pixels.ndim == 2:
         return torch.from_numpy(pixels[None].copy())
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-def _resized(size: tuple[int, int], short: int | None) -> tuple[int, int]:
-    """Return width and height when the shorter side is `short` pixels."""
+def _fitted(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    size = resized(image.size, preprocessing.resize)
+    with one_large_at_a_time(size):
+        if preprocessing.resize is not None:
+            image = image.resize(size, _FILTERS[preprocessing.interpolation])
+        height, width = preprocessing.crop
+        left, top = offset(image.width, width), offset(image.height, height)
+        if (left, top, width, height) != (0, 0, *image.size):
+            image = image.crop((left, top, left + width, top + height))
+    return image
+
+
+def resized(size: tuple[int, int], short: int | None) -> tuple[int, int]:
+    """Return width and height when the shorter side is `short` pixels.
+
+    Raises:
+        UnreadableImage: The image is so thin that the longer side would not fit in memory.
+    """
     if short is None:
         return size
     width, height = size
@@ -77,14 +149,14 @@ def _resized(size: tuple[int, int], short: int | None) -> tuple[int, int]:
     return size
 
 
-def _offset(have: int, want: int) -> int:
+def offset(have: int, want: int) -> int:
     """Return where the crop begins; below 0 where the image is padded."""
     return -((want - have) // 2) if want > have else round((have - want) / 2)
 
 
 def load_ahead(
     items: Iterable[T], load: Callable[[T], R], *, threads: int, ahead: int
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Yield `load(item)` for every item in order, working up to `ahead` items in advance.
 
     Closing the generator stops the work that has not begun.
@@ -99,7 +171,7 @@ def load_ahead(
     [0, 1, 4, 9]
     """
     iterator = iter(items)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="lane")
     try:
         queue: deque[Future[R]] = deque(
             pool.submit(load, item) for item in islice(iterator, ahead)

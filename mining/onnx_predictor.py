@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 
 from mining.exceptions import BadCheckpoint
-from mining.predictors import Normaliser, check_logits
+from mining.predictors import Found, Normaliser, Pending, check_logits
 from mining.threads import plan_threads
 from mining.types import ModelSpec
 
@@ -18,17 +18,23 @@ class OnnxPredictor:
     """Runs an ONNX graph with one float32 image input; its first output is the logits.
 
     The file's bytes are handed over, so a graph cannot pull in files beside it. A graph
-    with a fixed batch size is fed that many images, the last batch padded with zeros.
+    with a fixed batch size is fed that many images, the last batch padded with zeros. A
+    session may be run by several threads at once.
     """
+
+    precision = "float32"
+    rounding = 0.0
 
     def __init__(
         self, data: bytes, spec: ModelSpec, *, url: str, device: torch.device
     ) -> None:
         self.n_classes = len(spec.classes)
         self.device = device
+        self.found = Found()
         self._url = url
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = plan_threads(device=device.type).intra_op
+        options.intra_op_num_threads = plan_threads().intra_op
+        options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what fails is raised as well
         wanted = ["CPUExecutionProvider"]
         if device.type == "cuda":
@@ -57,7 +63,7 @@ class OnnxPredictor:
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits float32 (B, K) on the CPU for images uint8 (B, C, H, W)."""
-        x = self._normalise(batch).numpy()
+        x = self._normalise(batch).contiguous().numpy()
         step = self._fixed_batch or len(x)
         try:
             parts = [
@@ -71,6 +77,15 @@ class OnnxPredictor:
         logits = torch.from_numpy(np.concatenate(parts)).float()
         check_logits(logits, batch=len(batch), n_classes=self.n_classes, url=self._url)
         return logits
+
+    def start(self, batch: torch.Tensor) -> Pending:
+        """Return a function that gives the logits, which onnxruntime computes at once."""
+        logits = self(batch)
+        return lambda: logits
+
+    def exact(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what `__call__` does: the graph has its own types."""
+        return self(batch)
 
     def _run(self, x: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
         missing = (self._fixed_batch or len(x)) - len(x)

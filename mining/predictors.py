@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
 
 from mining.exceptions import BadCheckpoint
+from mining.fusing import lowered
 from mining.types import Device, ModelSpec, Precision, Preprocessing
+
+Pending = Callable[[], torch.Tensor]
 
 _FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 _CPUINFO = Path("/proc/cpuinfo")
+_TYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(slots=True)
+class Found:
+    """What was found out about a model on this machine while it ran.
+
+    Attributes:
+        batch_size: A good batch size; None when not measured.
+        batch_limit: Images that fit where more ran out of memory; None when nothing did.
+        decode: Where JPEGs are decoded faster; None when not measured.
+    """
+
+    batch_size: int | None = None
+    batch_limit: int | None = None
+    decode: Literal["cpu", "gpu"] | None = None
 
 
 class Predictor(Protocol):
-    """A model ready to classify."""
+    """A model ready to classify; several threads may call it at once.
 
-    @property
-    def n_classes(self) -> int:
-        """Return K, the width of the logits."""
-        ...
+    Attributes:
+        n_classes: K, the width of the logits.
+        device: Where it runs.
+        precision: The name of the type it computes in.
+        rounding: The type's relative rounding error; 0 when `exact` gives nothing better.
+        found: Filled in by those who run it.
+    """
+
+    n_classes: int
+    device: torch.device
+    precision: str
+    rounding: float
+    found: Found
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits float32 (B, K) on the CPU for images uint8 (B, C, H, W).
@@ -29,6 +63,14 @@ class Predictor(Protocol):
         Raises:
             BadCheckpoint: The model cannot take the batch or gives another width.
         """
+        ...
+
+    def start(self, batch: torch.Tensor) -> Pending:
+        """Begin as `__call__`, and return a function that waits for the logits."""
+        ...
+
+    def exact(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what `__call__` does, computed in float32."""
         ...
 
 
@@ -49,7 +91,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     """Return the type to compute in; "auto" takes bfloat16 where the hardware is fast."""
     if precision == "auto":
         return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return _TYPES[precision]
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
@@ -72,7 +114,7 @@ class Normaliser:
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return float32 (B, C, H, W) of uint8 (B, C, H, W)."""
         moved = batch.to(self._scale.device, non_blocking=True)
-        return moved.float().mul_(self._scale).add_(self._shift)
+        return torch.addcmul(self._shift, moved.float(), self._scale)
 
 
 def check_logits(logits: torch.Tensor, *, batch: int, n_classes: int, url: str) -> None:
@@ -99,8 +141,8 @@ def check_logits(logits: torch.Tensor, *, batch: int, n_classes: int, url: str) 
 class TorchPredictor:
     """Runs a torch module in inference mode.
 
-    Convolutions are fastest in channels-last layout; a graph that was exported from
-    contiguous tensors may not take another one.
+    Below float32, a fast copy with weights of the shorter type runs; a network that cannot
+    be converted runs under autocast. The float32 network is kept for `exact`.
     """
 
     def __init__(
@@ -112,23 +154,75 @@ class TorchPredictor:
         device: torch.device,
         precision: Precision = "auto",
         layout: torch.memory_format = torch.channels_last,
+        compile_model: bool = False,
     ) -> None:
+        """Prepare a model.
+
+        Args:
+            model: The network, float32.
+            spec: What `mining.specs.read_spec` gives for it.
+            url: Of its file, for messages.
+            device: Where to run.
+            precision: What to compute in.
+            layout: Convolutions are fastest in channels-last layout; a graph that was
+                exported from contiguous tensors may not take another one.
+            compile_model: Whether torch.compile optimises it.
+        """
         self.n_classes = len(spec.classes)
         self.device = device
+        self.found = Found()
         self._url = url
         self._layout = layout
-        self._model = model.eval().to(device, memory_format=layout)  # type: ignore[call-overload]  # its stub lacks memory_format with a device
+        model.eval().requires_grad_(requires_grad=False)
+        self._exact = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # its stub lacks memory_format with a device
         self._normalise = Normaliser(spec.preprocessing, device)
-        self._dtype = resolve_precision(precision, device)
+        dtype = resolve_precision(precision, device)
+        self.precision = str(dtype).removeprefix("torch.")
+        self.rounding = 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps / 2
+        self._dtype = dtype
+        self._fast = self._copy(spec) if self.rounding else None
+        self._run = self._exact if self._fast is None else self._fast
+        if compile_model:
+            self._run = torch.compile(self._run)
 
-    @torch.inference_mode()
+    def _copy(self, spec: ModelSpec) -> nn.Module | None:
+        """Return the fast copy, or None when the network cannot be converted."""
+        shape = (2, spec.preprocessing.channels, *spec.preprocessing.crop)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        probe = self._normalise(noise).contiguous(memory_format=self._layout)
+        return lowered(self._exact, self._dtype, probe)
+
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits float32 (B, K) on the CPU for images uint8 (B, C, H, W)."""
+        return self.start(batch)()
+
+    def start(self, batch: torch.Tensor) -> Pending:
+        """Begin as `__call__`, and return a function that waits for the logits.
+
+        On a GPU nothing waits here; a pinned `batch` may be written to again once the
+        logits are there.
+        """
+        return self._waiting(self._forward(self._run, batch, self._dtype), len(batch))
+
+    def exact(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, K) as `__call__` does, computed in float32."""
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            logits = self._forward(self._exact, batch, torch.float32)
+        return self._waiting(logits, len(batch))()
+
+    @torch.inference_mode()
+    def _forward(
+        self, model: nn.Module, batch: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
         x = self._normalise(batch).contiguous(memory_format=self._layout)
-        low = self._dtype != torch.float32
+        converted = self._fast is not None and dtype != torch.float32
+        autocast = dtype != torch.float32 and not converted
         try:
-            with torch.autocast(self.device.type, self._dtype, enabled=low):
-                output = self._model(x)
+            with torch.autocast(self.device.type, dtype, enabled=autocast):
+                output = model(x.to(dtype) if converted else x)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -141,6 +235,17 @@ class TorchPredictor:
             raise BadCheckpoint(
                 f"{self._url} gives a {kind}, not one tensor of logits."
             )
-        logits = output.float().cpu()
-        check_logits(logits, batch=len(batch), n_classes=self.n_classes, url=self._url)
-        return logits
+        # From a GPU into pinned memory, without waiting for it.
+        return output.float().to("cpu", non_blocking=True)
+
+    def _waiting(self, logits: torch.Tensor, batch: int) -> Pending:
+        on_gpu = self.device.type == "cuda"
+        done = torch.cuda.current_stream().record_event() if on_gpu else None
+
+        def wait() -> torch.Tensor:
+            if done is not None:
+                done.synchronize()
+            check_logits(logits, batch=batch, n_classes=self.n_classes, url=self._url)
+            return logits
+
+        return wait

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
-from typing import Final
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Final, TypeVar
 
 import torch
 
-from mining.exceptions import UnreadableImage
-from mining.images import decoded
-from mining.loading import load_ahead, preprocess
+from mining.feeder import feed, fitting_batch
+from mining.lanes import Keep, Lane
+from mining.loading import load_ahead
+from mining.pace import Pace
 from mining.predictors import Predictor
-from mining.scoring import score_batch
+from mining.reading import ReadBytes, Reader
 from mining.sources.files import read_bytes
-from mining.text import storable
-from mining.threads import plan_threads
+from mining.threads import ThreadPlan, plan_threads
 from mining.types import Outcome, Preprocessing, SampleRef, ScanSettings
 
-Read = Callable[[str], bytes]
-Keep = Callable[[Outcome, bytes], None]
-_NEVER_READ: Final = (
-    "could not be read when the data set was registered; register the data set again"
-)
+T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A sample with its pixels, or with the reason why there are none."""
-
-    sample: SampleRef
-    digest: str = ""
-    data: bytes = b""
-    pixels: torch.Tensor | None = None  # uint8 (C, H, W)
-    error: str = ""
+_AHEAD: Final = 2  # batches that wait for a lane, read already
 
 
 def scan_samples(
@@ -47,177 +31,110 @@ def scan_samples(
     preprocessing: Preprocessing,
     on_batch: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    read: Read = read_bytes,
+    read: ReadBytes = read_bytes,
     keep: Keep | None = None,
-) -> Iterator[list[Outcome]]:
-    """Yield the outcomes of each batch; images are decoded ahead of the model.
+    pace: Pace | None = None,
+) -> Generator[list[Outcome], None, None]:
+    """Yield the outcomes of each batch; batches are worked on side by side, in threads.
+
+    On a CPU each thread takes a batch, decodes it and runs the model on it alone; for a GPU
+    threads decode and the calling one feeds. The batches are made of the same samples in
+    every run, so a CPU gives the same outcomes to the last bit. On a GPU, name `batch_size`
+    and `decode` for that: what "auto" finds depends on the free memory and on time.
 
     A sample that cannot be used (unreadable now or when it was registered, changed since,
     label out of range) comes out as an outcome with the reason. A batch that does not fit in
-    the GPU's memory is halved.
+    the GPU's memory is halved. Below float32, outcomes that rounding could turn are computed
+    again in float32 (see `mining.recheck`).
 
     Args:
         predictor: The model.
-        samples: Read lazily, a few batches ahead.
-        settings: Batch size, near-miss threshold and top k are used here.
+        samples: Read lazily, a few batches ahead, in the calling thread.
+        settings: How to run; precision, device and compile are the predictor's.
         preprocessing: The model spec's.
         on_batch: Called with the number of samples of each batch when it is done.
-        should_stop: Asked before each batch; True ends the scan early.
-        read: Returns the bytes of a URL.
-        keep: Given each error and near miss with the bytes of its image, in this thread.
+        should_stop: Asked before a batch is begun and before one is yielded; True ends the
+            scan early. What is being computed then, one batch per thread, is waited for.
+        read: Returns the bytes of a URL; called by several threads at once.
+        keep: Given each error and near miss with the bytes of its image, and each
+            unreadable sample whose bytes do show a picture. Called by several threads at
+            once, before the batch is yielded.
+        pace: Measures the scan.
 
     Raises:
         BadCheckpoint: The model cannot take the images.
         ConnectionError: The storage cannot be reached; this says nothing of a sample.
         TimeoutError: Likewise.
     """
-    plan = plan_threads(
-        device=str(getattr(predictor, "device", "cpu")).partition(":")[0]
+    pace = pace or Pace()
+    stop = should_stop or bool  # bool() is False
+    lane = Lane(
+        predictor, settings=settings, preprocessing=preprocessing, keep=keep, pace=pace
     )
-    torch.set_num_threads(min(torch.get_num_threads(), plan.intra_op))
-    load = partial(
-        _load, n_classes=predictor.n_classes, preprocessing=preprocessing, read=read
-    )
-    loaded = load_ahead(
-        samples, load, threads=plan.decode, ahead=2 * settings.batch_size + plan.decode
-    )
-    forward = _Forward(predictor, settings.batch_size)
-    try:
-        while not (should_stop and should_stop()):
-            batch = list(islice(loaded, settings.batch_size))
-            if not batch:
-                return
-            outcomes = _score(forward, batch, settings.top_k)
-            if keep is not None:
-                _hand_over(keep, outcomes, batch, below=settings.near_miss_below)
-            if on_batch is not None:
-                on_batch(len(batch))
-            yield outcomes
-    finally:
-        loaded.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
-
-
-def _load(
-    sample: SampleRef, *, n_classes: int, preprocessing: Preprocessing, read: Read
-) -> _Loaded:
-    if not 0 <= sample.label < n_classes:
-        reason = f"label {sample.label} is not one of the model's {n_classes} classes"
-        return _Loaded(sample, error=reason)
-    if sample.digest == "":  # what lies there now was never checked: it is not opened
-        return _Loaded(sample, error=_NEVER_READ)
-    try:
-        data = read(sample.url)
-        digest = hashlib.sha256(data).hexdigest()
-        if sample.digest and digest != sample.digest:
-            raise UnreadableImage(  # noqa: TRY301 (one way out for every reason)
-                "the file changed since it was registered; register the data set again"
+    reader = Reader(n_classes=predictor.n_classes, read=read, pace=pace)
+    plan = plan_threads(workers=settings.workers)
+    with _threads_of_lanes(plan):
+        size = settings.batch_size or fitting_batch(predictor, preprocessing)
+        _describe(pace, predictor, plan, batch_size=size)
+        batches = reader.batches(
+            samples, size=size, threads=plan.readers, keep_ahead=_AHEAD
+        )
+        until = _until(stop, batches)
+        if predictor.device.type == "cuda":
+            results = feed(until, lane, threads=plan.lanes, decode=settings.decode)
+        else:
+            results = load_ahead(
+                until, lane, threads=plan.lanes, ahead=plan.lanes + _AHEAD
             )
-        with decoded(data, mode=preprocessing.mode) as image:
-            pixels = preprocess(image, preprocessing)
-    except UnreadableImage as error:
-        return _Loaded(sample, error=str(error))
-    except (ConnectionError, TimeoutError):
-        raise
-    except FileNotFoundError:
-        return _Loaded(sample, error="the file does not exist")
-    except OSError as error:
-        reason = f"the file cannot be read: {error.strerror or error}"
-        return _Loaded(sample, error=storable(reason))
-    return _Loaded(sample, digest=digest, data=data, pixels=pixels)
+        # The lanes end before the readers: they wait for files.
+        with closing(batches), closing(results):
+            for outcomes in results:
+                if stop():
+                    return
+                pace.count(images=len(outcomes))
+                _note_gpu_memory(pace, predictor)
+                if on_batch is not None:
+                    on_batch(len(outcomes))
+                yield outcomes
 
 
-class _Forward:
-    """Runs batches, and smaller ones from the moment that memory did not suffice."""
-
-    def __init__(self, predictor: Predictor, limit: int) -> None:
-        self._predictor = predictor
-        self._limit = limit
-
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, K) of images uint8 (B, C, H, W)."""
-        parts: list[torch.Tensor] = []
-        done = 0
-        while done < len(batch):
-            part = batch[done : done + self._limit]
-            try:
-                parts.append(self._predictor(part))
-            except torch.OutOfMemoryError:
-                if len(part) == 1:
-                    raise
-                self._limit = len(part) // 2
-                torch.cuda.empty_cache()
-            else:
-                done += len(part)
-        return torch.cat(parts)
+def _until(stop: Callable[[], bool], batches: Iterator[T]) -> Iterator[T]:
+    """Yield batches for as long as nobody says stop."""
+    while not stop():
+        try:
+            yield next(batches)
+        except StopIteration:
+            return
 
 
-def _score(forward: _Forward, batch: list[_Loaded], top_k: int) -> list[Outcome]:
-    """Return one outcome per sample of the batch, in its order."""
-    readable = [item for item in batch if item.pixels is not None]
-    scored: Iterator[Outcome] = iter(())
-    if readable:
-        pixels = torch.stack(
-            [item.pixels for item in readable if item.pixels is not None]
-        )
-        scored = _outcomes(forward(pixels), readable, top_k)
-    return [
-        next(scored)
-        if item.pixels is not None
-        else Outcome.unreadable(item.sample, item.error)
-        for item in batch
-    ]
+@contextmanager
+def _threads_of_lanes(plan: ThreadPlan) -> Iterator[None]:
+    """Let an operation in any thread use as many threads as planned, whatever OMP says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(plan.intra_op)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _outcomes(
-    logits: torch.Tensor, items: list[_Loaded], top_k: int
-) -> Iterator[Outcome]:
-    true = torch.tensor([item.sample.label for item in items])
-    scores = score_batch(logits, true, top_k)
-    columns = zip(
-        items,
-        torch.isfinite(logits).all(1).tolist(),
-        scores.predicted.tolist(),
-        scores.confidence.tolist(),
-        scores.p_true.tolist(),
-        scores.margin.tolist(),
-        scores.loss.tolist(),
-        scores.top_classes.tolist(),
-        scores.top_probs.tolist(),
-        strict=True,
-    )
-    for (
-        item,
-        finite,
-        predicted,
-        confidence,
-        p_true,
-        margin,
-        loss,
-        top,
-        probs,
-    ) in columns:
-        sample = item.sample
-        if not finite:
-            yield Outcome.unreadable(sample, "the model's output is not a number")
-            continue
-        yield Outcome(
-            id=sample.id,
-            key=sample.key,
-            digest=item.digest,
-            true=sample.label,
-            predicted=predicted,
-            confidence=confidence,
-            p_true=p_true,
-            margin=margin,
-            loss=loss,
-            top_classes=tuple(top),
-            top_probs=tuple(probs),
-        )
-
-
-def _hand_over(
-    keep: Keep, outcomes: list[Outcome], batch: list[_Loaded], *, below: float
+def _describe(
+    pace: Pace, predictor: Predictor, plan: ThreadPlan, *, batch_size: int
 ) -> None:
-    for outcome, item in zip(outcomes, batch, strict=True):
-        if outcome.is_error or outcome.is_near_miss(below):
-            keep(outcome, item.data)
+    device = predictor.device.type
+    if device == "cuda":
+        device += f": {torch.cuda.get_device_name(predictor.device)}"
+    pace.describe(
+        device=device,
+        precision=predictor.precision,
+        lanes=plan.lanes,
+        readers=plan.readers,
+        decode="cpu",
+        batch_size=batch_size,
+    )
+
+
+def _note_gpu_memory(pace: Pace, predictor: Predictor) -> None:
+    if predictor.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(predictor.device)
+        pace.describe(gpu_memory_mb=round(peak / 2**20))

@@ -1,26 +1,32 @@
-"""The one place that decides how many threads decode and how many compute."""
+"""The one place that decides how many threads read, decode and compute."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-_MAX_DECODE = 16
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_READERS_PER_LANE: Final = 4  # storage over a network answers in tens of milliseconds
+_MIN_READERS: Final = 16
+_MAX_READERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadPlan:
-    """How many threads to use.
+    """How many threads a scan uses.
 
     Attributes:
-        decode: Threads that read and decode images, at least 1.
-        intra_op: Threads that one operation of the model may use, at least 1.
+        lanes: On a CPU, threads that each decode a batch and run the model on it; for a
+            GPU, threads that decode. At least 1.
+        readers: Threads that wait for the bytes of files, at least 1.
+        intra_op: Threads that one operation of the model may use in a lane.
     """
 
-    decode: int
-    intra_op: int
+    lanes: int
+    readers: int
+    intra_op: int = 1
 
 
 def available_cpus() -> int:
@@ -33,13 +39,16 @@ def available_cpus() -> int:
     return cpus
 
 
-def plan_threads(*, device: str = "cpu") -> ThreadPlan:
-    """Plan threads for a model on `device`.
+def plan_threads(*, workers: int = 0) -> ThreadPlan:
+    """Plan the threads of a scan.
 
-    On a CPU the model needs several times what decoding needs, so a quarter decodes; a GPU
-    leaves every CPU to the decoder.
+    Every lane runs its operations alone. Measured on two cores with resnet18 in bfloat16,
+    two lanes gave 94 images/s, one lane with two threads in each operation 75: threads
+    that share an operation wait for each other at its end.
+
+    Args:
+        workers: Number of lanes; 0 takes one for each CPU that may be used.
     """
-    cpus = available_cpus()
-    if device == "cpu":
-        return ThreadPlan(decode=max(1, cpus // 4), intra_op=cpus)
-    return ThreadPlan(decode=min(cpus, _MAX_DECODE), intra_op=1)
+    lanes = workers or available_cpus()
+    readers = max(_MIN_READERS, min(_READERS_PER_LANE * lanes, _MAX_READERS))
+    return ThreadPlan(lanes=lanes, readers=readers)

@@ -4,78 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast, get_args
 
-from mining.text import check_label, is_storable, shown, storable
+from mining.checks import flag, number, numbers, one_of, reject_unknown, whole
+from mining.text import check_label, is_storable, shown
 
 Split = Literal["", "train", "val", "test"]
 ModelFormat = Literal["safetensors", "state_dict", "onnx", "torch_export"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 ImageMode = Literal["RGB", "L"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+Decode = Literal["auto", "cpu", "gpu"]
+Knowledge = Literal["exact", "bound"]
 
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 MAX_SIDE: Final = 4096
+MAX_WORKERS: Final = 256
 MAX_CLASSES: Final = 100_000
 MAX_ARCHITECTURE: Final = 100  # characters
-_MAX_CHANNELS: Final = 3
-
-
-def _one_of(name: str, value: object, allowed: Sequence[str]) -> str:
-    """Return `value` when it is one of `allowed`, else raise ValueError naming the field."""
-    if value not in allowed:
-        raise ValueError(
-            f"{name} must be one of {', '.join(allowed)}, not {shown(value)}"
-        )
-    return cast("str", value)
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    """Return `value` when it is a whole number in [low, high], else raise ValueError."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not low <= value <= high
-    ):
-        raise ValueError(
-            f"{name} must be a whole number from {low} to {high}, not {shown(value)}"
-        )
-    return value
-
-
-def _number(name: str, value: object) -> float:
-    """Return `value` as a finite float, else raise ValueError."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if math.isfinite(number):
-            return number
-    raise ValueError(f"{name} must be a finite number, not {shown(value)}")
-
-
-def _numbers(name: str, value: object) -> tuple[float, ...]:
-    """Return `value`, one number or one per channel, as finite floats, else raise ValueError."""
-    items = value if isinstance(value, list | tuple) else (value,)
-    if len(items) > _MAX_CHANNELS:
-        raise ValueError(
-            f"{name} must have at most {_MAX_CHANNELS} numbers, not {len(items):,}"
-        )
-    return tuple(_number(name, item) for item in items)
-
-
-def _reject_unknown(name: str, data: object, known: Sequence[str]) -> None:
-    """Raise ValueError for a key that the type does not have: a typing error must not pass."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{name} must be an object, not {shown(data)}")  # noqa: TRY004
-    unknown = sorted(map(str, data.keys() - set(known)))
-    if unknown:
-        listed = storable(", ".join(unknown)[:500])
-        raise ValueError(f"{name} has unknown fields: {listed}")
 
 
 def _check_class(name: str) -> None:
@@ -150,15 +99,15 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.resize is not None:
-            _whole("resize", self.resize, 1, MAX_SIDE)
+            whole("resize", self.resize, 1, MAX_SIDE)
         if len(self.crop) != 2:
             raise ValueError(f"crop must be [height, width], not {shown(self.crop)}")
         for side in self.crop:
-            _whole("crop", side, 1, MAX_SIDE)
-        _one_of("interpolation", self.interpolation, get_args(Interpolation))
-        _one_of("mode", self.mode, get_args(ImageMode))
+            whole("crop", side, 1, MAX_SIDE)
+        one_of("interpolation", self.interpolation, get_args(Interpolation))
+        one_of("mode", self.mode, get_args(ImageMode))
         for name, given in (("mean", self.mean), ("std", self.std)):
-            values = _numbers(name, given)
+            values = numbers(name, given)
             if len(values) != self.channels:
                 raise ValueError(
                     f"{name} must have {self.channels} numbers for mode {self.mode},"
@@ -179,7 +128,7 @@ class Preprocessing:
         Raises:
             ValueError: A field is missing, unknown or out of range; the message names it.
         """
-        _reject_unknown("preprocessing", data, tuple(cls.__slots__))
+        reject_unknown("preprocessing", data, tuple(cls.__slots__))
         missing = [name for name in ("crop", "mean", "std") if name not in data]
         if missing:
             raise ValueError(f"preprocessing lacks: {', '.join(missing)}")
@@ -188,8 +137,8 @@ class Preprocessing:
         return cls(
             resize=cast("int | None", data.get("resize")),
             crop=cast("tuple[int, int]", sides),
-            mean=_numbers("mean", data["mean"]),
-            std=_numbers("std", data["std"]),
+            mean=numbers("mean", data["mean"]),
+            std=numbers("std", data["std"]),
             interpolation=cast("Interpolation", data.get("interpolation", "bilinear")),
             mode=cast("ImageMode", data.get("mode", "RGB")),
         )
@@ -224,7 +173,7 @@ class ModelSpec:
     preprocessing: Preprocessing
 
     def __post_init__(self) -> None:
-        _one_of("format", self.format, get_args(ModelFormat))
+        one_of("format", self.format, get_args(ModelFormat))
         if len(self.classes) < 2:
             raise ValueError("classes must list at least two names")
         if len(self.classes) > MAX_CLASSES:
@@ -254,7 +203,7 @@ class ModelSpec:
         Raises:
             ValueError: A field is missing, unknown or wrong; the message names it.
         """
-        _reject_unknown("the model spec", data, tuple(cls.__slots__))
+        reject_unknown("the model spec", data, tuple(cls.__slots__))
         missing = [
             name for name in ("format", "classes", "preprocessing") if name not in data
         ]
@@ -292,29 +241,43 @@ class ScanSettings:
     """How a scan runs; fixed for the whole scan.
 
     Attributes:
-        batch_size: Images in one forward pass; halved when memory runs out.
+        batch_size: Images in one forward pass, halved when memory runs out; 0 finds it.
         near_miss_below: A right prediction with p_true below this is a near miss (0-1).
         top_k: How many of the most probable classes an outcome keeps.
         precision: "auto" takes bfloat16 where the hardware is fast with it, else float32.
-            Probabilities are computed in float32 in any case.
+            Probabilities are computed in float32 in any case, and what a lower precision
+            leaves near a tie is computed again in float32.
         device: "auto" takes cuda where there is one.
         shard_size: Samples in one shard.
+        decode: Where JPEGs are decoded when the model runs on a GPU; "auto" measures both.
+        workers: Threads that decode and, on a CPU, run the model; 0 takes one per CPU.
+        compile: Whether to optimise the model with torch.compile, which takes minutes.
+        p_true: "bound" where imported predictions are a top-k: of a true label that is not
+            among them, p_true is the highest that the row allows.
     """
 
-    batch_size: int = 32
+    batch_size: int = 0
     near_miss_below: float = 0.6
     top_k: int = 5
     precision: Precision = "auto"
     device: Device = "auto"
     shard_size: int = 2000
+    decode: Decode = "auto"
+    workers: int = 0
+    compile: bool = False
+    p_true: Knowledge = "exact"
 
     def __post_init__(self) -> None:
-        _whole("batch_size", self.batch_size, 1, 4096)
-        _whole("top_k", self.top_k, 1, 100)
-        _whole("shard_size", self.shard_size, 1, 1_000_000)
-        _one_of("precision", self.precision, get_args(Precision))
-        _one_of("device", self.device, get_args(Device))
-        below = _number("near_miss_below", self.near_miss_below)
+        whole("batch_size", self.batch_size, 0, 4096)
+        whole("workers", self.workers, 0, MAX_WORKERS)
+        flag("compile", self.compile)
+        one_of("decode", self.decode, get_args(Decode))
+        one_of("p_true", self.p_true, get_args(Knowledge))
+        whole("top_k", self.top_k, 1, 100)
+        whole("shard_size", self.shard_size, 1, 1_000_000)
+        one_of("precision", self.precision, get_args(Precision))
+        one_of("device", self.device, get_args(Device))
+        below = number("near_miss_below", self.near_miss_below)
         if not 0.0 <= below <= 1.0:
             raise ValueError(f"near_miss_below must be from 0 to 1, not {below}")
 
@@ -325,7 +288,7 @@ class ScanSettings:
         Raises:
             ValueError: A field is unknown or out of range; the message names it.
         """
-        _reject_unknown("scan settings", data, tuple(cls.__slots__))
+        reject_unknown("scan settings", data, tuple(cls.__slots__))
         return cls(**data)  # type: ignore[arg-type]  # checked in __post_init__
 
     def to_dict(self) -> dict[str, object]:

@@ -14,7 +14,7 @@ from mining.architectures import EfficientNetLite0
 from mining.loading import decode_image, load_ahead, preprocess
 from mining.sources import open_source, read_bytes
 from mining.specs import write_spec
-from mining.threads import plan_threads
+from mining.threads import available_cpus
 from mining.training import extract_features, train_head, train_small_cnn
 from mining.types import ModelSpec, Preprocessing, SourceEntry
 from reviewapp.demo.fashion import CLASSES, read_part
@@ -45,8 +45,8 @@ def train_elpv(
         classes: Names in index order.
         track: Shows the progress.
     """
-    plan = plan_threads()
-    torch.set_num_threads(plan.intra_op)
+    cpus = available_cpus()
+    torch.set_num_threads(cpus)
     entries = [
         entry
         for entry in open_source(str(folder), "manifest.csv").entries()
@@ -60,7 +60,7 @@ def train_elpv(
     with track("Computing features", len(entries)) as meter:
         features = extract_features(
             network,
-            load_ahead(entries, _load, threads=plan.decode, ahead=64),
+            load_ahead(entries, _load, threads=max(1, cpus // 4), ahead=64),
             preprocessing=PHOTOGRAPH,
             progress=meter.advance,
         )
@@ -76,7 +76,7 @@ def train_fashion(
     folder: Path, checkpoint: Path, classes: Sequence[str], track: Track
 ) -> None:
     """Train the small network on the train split; arguments as for `train_elpv`."""
-    torch.set_num_threads(plan_threads().intra_op)
+    torch.set_num_threads(available_cpus())
     images, numbers = read_part("train")
     index = np.array([classes.index(name) for name in CLASSES])
     with track("Training", EPOCHS * len(images)) as meter:

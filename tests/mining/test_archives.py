@@ -5,6 +5,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import pytest
@@ -84,6 +85,15 @@ def refusal(tmp_path, data) -> str:
 @torch.inference_mode()
 def agrees(predictor, model) -> bool:
     return torch.allclose(predictor(BATCH), model(NORMALISED.clone()), atol=1e-4)
+
+
+def test_threads_share_a_graph(tmp_path, archive):
+    predictor = load(tmp_path, archive)
+    batches = torch.randint(0, 256, (40, 5, 1, 8, 8), dtype=torch.uint8)
+    wanted = [predictor(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(predictor, batches))
+    assert all(map(torch.equal, found, wanted))
 
 
 def test_a_free_batch_size_gives_the_networks_logits(tmp_path, archive):

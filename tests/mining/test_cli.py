@@ -10,6 +10,7 @@ import pytest
 
 from mining.artefact import iter_outcomes, read_classes
 from mining.cli import main
+from mining.pace import Pace
 from tests.mining.models import save_small_cnn
 from tests.mining.pictures import png, write
 
@@ -66,7 +67,8 @@ def test_a_manifest_is_scanned(farm, capsys):
     [
         (("--split", "val"), "no images in the split val"),
         (("--manifest", "none.csv"), "cannot be read"),
-        (("--batch-size", "0"), "batch_size must be"),
+        (("--batch-size", "-1"), "batch_size must be"),
+        (("--workers", "1000"), "workers must be"),
     ],
 )
 def test_a_refusal_is_one_clear_message_and_status_2(farm, capsys, options, reason):
@@ -113,6 +115,7 @@ def test_what_needs_no_model_answers_without_torch(farm, arguments):
     arguments = arguments.format(farm=farm).split()
     code = f"""
 from mining.cli import main
+from mining.pace import Pace
 try:
     main({arguments})
 except SystemExit:
@@ -132,3 +135,37 @@ from mining.checkpoints import load_model, read_spec
 path = {f"{farm}/m.safetensors"!r}
 load_model(path, read_spec(path), device="cpu")"""
     assert loaded_after(code, "torch", "torchvision", "onnxruntime") == "['torch']"
+
+
+def test_it_ends_with_its_pace_in_one_line(farm, capsys):
+    options = ("--precision", "bfloat16", "--workers", "1", "--batch-size", "8")
+    assert scan(farm, *options) == 0
+    shown = capsys.readouterr()
+    last = shown.out.splitlines()[-1]
+    assert re.match(r"cpu, bfloat16, [\d,]+ images/s", last)
+    assert re.search(r" % of the time of 1 thread, .* %\.$", last)
+    assert shown.err == ""  # no bar where there is no terminal
+
+
+def test_near_ties_are_counted(farm, capsys, monkeypatch):
+    monkeypatch.setattr(
+        Pace,
+        "to_dict",
+        lambda _: {
+            "device": "cuda: A",
+            "precision": "bfloat16",
+            "images": 5000,
+            "seconds": 2.0,
+            "rechecked": 1200,
+            "changed": 3,
+        },
+    )
+    assert scan(farm) == 0
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith(
+            "cuda: A, bfloat16, 2,500 images/s; 1,200 near ties computed again in float32,"
+            " which changed 3. The GPU is busy"
+        )
+    )

@@ -16,7 +16,7 @@ MODULES = [
     if module.name != "mining.__main__"
 ]
 FOR_THE_WEB = (
-    "artefact", "confusion", "exceptions", "fixset", "images", "sources", "specs", "threads",
+    "artefact", "confusion", "exceptions", "fixset", "images", "pace", "sources", "specs", "threads",
     "thumbnails", "types",
 )  # fmt: skip
 

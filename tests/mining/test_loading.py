@@ -4,6 +4,7 @@ import threading
 import time
 from itertools import count
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,9 +12,10 @@ from torchvision.transforms import v2
 
 from mining import images
 from mining.exceptions import UnreadableImage
-from mining.loading import load_ahead, preprocess
+from mining.images import decode_image, is_upright_jpeg
+from mining.loading import decode_jpeg, load_ahead, load_pixels, preprocess
 from mining.types import Preprocessing
-from tests.mining.pictures import noise
+from tests.mining.pictures import encode, noise, png
 
 
 def spec(**changes: object) -> Preprocessing:
@@ -100,3 +102,115 @@ def test_an_error_comes_out_in_its_place():
     assert next(results) == 1.0
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+AS_IT_IS = spec(resize=None, crop=(60, 80))
+
+
+def pillows(data: bytes, preprocessing: Preprocessing = AS_IT_IS) -> object:
+    """Return Pillow's pixels, or its reason against the file."""
+    try:
+        image = decode_image(data, mode=preprocessing.mode)
+        return preprocess(image, preprocessing).permute(1, 2, 0).tolist()
+    except UnreadableImage as error:
+        return str(error)
+
+
+def ours(data: bytes, preprocessing: Preprocessing = AS_IT_IS) -> object:
+    try:
+        return load_pixels(data, preprocessing).tolist()
+    except UnreadableImage as error:
+        return str(error)
+
+
+def photo(size: tuple[int, int] = (80, 60)) -> Image.Image:
+    return noise(5, size=(9, 7)).resize(size, Image.Resampling.BICUBIC)
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(photo(), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        *(
+            (f"subsampling {n}", encode(photo(), "JPEG", subsampling=n))
+            for n in range(3)
+        ),
+        *((f"quality {n}", encode(photo(), "JPEG", quality=n)) for n in (5, 60, 100)),
+        *((f"orientation {n}", turned(n)) for n in range(10)),
+        ("progressive", encode(photo(), "JPEG", progressive=True)),
+        ("restarts", encode(photo(), "JPEG", restart_marker_rows=1)),
+        ("grey", encode(photo().convert("L"), "JPEG")),
+        ("cmyk", encode(photo().convert("CMYK"), "JPEG")),
+        ("keep RGB", encode(photo(), "JPEG", keep_rgb=True)),
+        ("odd size", encode(photo((79, 61)), "JPEG")),
+        ("one pixel", encode(photo((1, 1)), "JPEG")),
+        ("trailing bytes", encode(photo(), "JPEG") + b"more"),
+        ("png", png()),
+        ("empty", b""),
+        ("only a start", b"\xff\xd8\xff"),
+    ],
+)
+def test_a_file_has_pillows_pixels(name, data, mode):
+    chosen = AS_IT_IS
+    if mode == "L":
+        chosen = spec(resize=None, crop=(60, 80), mode="L", mean=(0.5,), std=(0.5,))
+    assert ours(data, chosen) == pillows(data, chosen)
+
+
+def test_a_cut_or_damaged_jpeg_meets_pillows_verdict():
+    """A cut every 50 bytes, and one to three bytes changed, 250 times."""
+    data = encode(photo((160, 120)), "JPEG", quality=95)
+    rng = np.random.default_rng(0)
+    cases = [data[:end] for end in range(1, len(data), 50)]
+    cases += [data[:-end] for end in range(1, 6)]
+    for _ in range(250):
+        damaged = bytearray(data)
+        for _ in range(rng.integers(1, 4)):
+            damaged[rng.integers(0, len(data))] = rng.integers(0, 256)
+        cases.append(bytes(damaged))
+    small = spec(resize=None, crop=(120, 160))
+    verdicts = [(ours(case, small), pillows(case, small)) for case in cases]
+    assert all(one == other for one, other in verdicts)
+    refused = sum(isinstance(one, str) for one, _ in verdicts)
+    assert len(data) / 50 <= refused < len(cases)
+
+
+def test_a_plain_jpeg_is_not_decoded_by_pillow(monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        "mining.loading.decode_jpeg",
+        lambda data: decoded.append(data) or decode_jpeg(data),
+    )
+    data = encode(photo(), "JPEG")
+    load_pixels(data, AS_IT_IS)
+    load_pixels(encode(photo(), "JPEG", progressive=True), AS_IT_IS)
+    load_pixels(encode(photo().convert("L"), "JPEG"), AS_IT_IS)
+    load_pixels(png(), AS_IT_IS)
+    assert decoded == [data]
+    assert decode_jpeg(data) is not None
+    assert decode_jpeg(data[:200]) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (encode(photo(), "JPEG"), True),
+        (encode(photo(), "JPEG") + bytes(3), True),
+        (turned(1), True),
+        (turned(6), False),
+        (encode(photo(), "JPEG", progressive=True), False),
+        (encode(photo().convert("L"), "JPEG"), False),
+        (encode(photo(), "JPEG")[:-9], False),
+        (b"\xff\xd8\xff\xff\xd9", False),
+        (png(), False),
+        (b"", False),
+    ],
+)
+def test_only_upright_plain_jpegs_are_for_the_gpu(data, expected):
+    assert is_upright_jpeg(data) is expected

@@ -19,11 +19,11 @@ def test_a_containers_quota_counts(tmp_path, monkeypatch, quota, expected):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "device", "decode", "intra_op"),
-    [(1, "cpu", 1, 1), (2, "cpu", 1, 2), (16, "cpu", 4, 16), (16, "cuda", 16, 1)],
+    ("cpus", "workers", "lanes", "readers"),
+    [(1, 0, 1, 16), (2, 0, 2, 16), (16, 0, 16, 64), (64, 0, 64, 64), (2, 5, 5, 20)],
 )
-def test_a_gpu_leaves_the_cpus_to_the_decoder(
-    monkeypatch, cpus, device, decode, intra_op
-):
+def test_there_is_a_lane_for_each_cpu(monkeypatch, cpus, workers, lanes, readers):
     monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
-    assert threads.plan_threads(device=device) == threads.ThreadPlan(decode, intra_op)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    plan = threads.plan_threads(workers=workers)
+    assert plan == threads.ThreadPlan(lanes, readers, intra_op=1)

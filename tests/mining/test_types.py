@@ -130,6 +130,20 @@ def test_a_spec_that_lacks_fields_is_refused():
         ModelSpec.from_dict({"classes": ["a", "b"]})
 
 
+def test_settings_stored_before_there_were_more_still_load():
+    stored = {
+        "batch_size": 32,
+        "near_miss_below": 0.6,
+        "top_k": 5,
+        "precision": "bfloat16",
+        "device": "auto",
+        "shard_size": 2000,
+    }
+    settings = ScanSettings.from_dict(stored)
+    assert settings.batch_size == 32
+    assert (settings.decode, settings.workers, settings.compile) == ("auto", 0, False)
+
+
 def test_settings_survive_a_round_trip():
     settings = ScanSettings(batch_size=7, near_miss_below=0.3, precision="float32")
     assert ScanSettings.from_dict(settings.to_dict()) == settings
@@ -138,8 +152,13 @@ def test_settings_survive_a_round_trip():
 @pytest.mark.parametrize(
     "change",
     [
-        {"batch_size": 0},
+        {"batch_size": -1},
+        {"batch_size": 4097},
         {"batch_size": "32"},
+        {"decode": "nvjpeg"},
+        {"workers": -1},
+        {"workers": 257},
+        {"compile": 1},
         {"near_miss_below": 1.5},
         {"near_miss_below": math.nan},
         {"top_k": 0},
