@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mining.exceptions import EmptySource, MiningError, OutsideRoot
-from mining.sources.files import is_local, local_path, open_remote
+from mining.sources.files import is_local, local_path, open_remote, plain_errors
 from mining.sources.keys import key_from_os_path
 from mining.sources.roots import escapes, forget_real_folders
 from mining.text import check_key, check_label, shown
@@ -154,7 +154,9 @@ class FolderSource:
     def _list_remote(self, folder: str) -> Iterator[_Item]:
         fs, base = open_remote(self.root)
         path = f"{base.rstrip('/')}/{folder}".rstrip("/") or "/"
-        for entry in fs.ls(path, detail=True):
+        with plain_errors(self.root):
+            found = fs.ls(path, detail=True)
+        for entry in found:
             name = entry["name"].rstrip("/").rpartition("/")[2]
             # Buckets list a folder's own marker object among its content.
             itself = entry["name"].strip("/") == path.strip("/")
