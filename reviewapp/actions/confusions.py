@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from django.db import connection
+from django.utils import timezone
+from psycopg.types.json import Jsonb
 
+from reviewapp.copying import copy_rows
 from reviewapp.models import (
     Confusion,
-    ConfusionEvent,
     Dataset,
     RegisteredModel,
     Scan,
@@ -28,6 +30,16 @@ class Standing:
     waiting: int  # of these, without a verdict
     reviewed: int  # findings with a standing verdict
     exported: int  # findings that a frozen, exported fix set holds
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What changes in a line of the ledger; as it is before the line is there."""
+
+    state: str = ""
+    present: int = 0
+    peak: int = 0
+    last_scan: int | None = None
 
 
 def next_state(old: str, now: Standing) -> Confusion.State:
@@ -51,7 +63,7 @@ def update_ledger(
     model: RegisteredModel,
     scan: Scan | None = None,
     pairs: Collection[Pair] | None = None,
-) -> list[ConfusionEvent]:
+) -> int:
     """Bring ledger lines in line with the findings; call it inside a transaction.
 
     Args:
@@ -61,79 +73,98 @@ def update_ledger(
         pairs: Only these (true, predicted) label ids; None: all.
 
     Returns:
-        The state changes that were recorded.
+        How many changes of state were recorded.
     """
     lines = _lock_lines(dataset, model, pairs)
     # Counted after the locks: what another update has just committed is seen.
     standings = _standings(dataset, model, pairs)
     counts = _counts(scan)
-    events = []
+    touched = []
     for pair, standing in standings.items():
-        line = lines.get(pair)
-        old = line.state if line else ""
-        state = next_state(old, standing)
-        line = line or _new_line(dataset, model, pair, scan)
-        line.state, line.present = state, standing.present
-        if pair in counts:
-            line.peak = max(line.peak, counts[pair])
-            line.last_scan = scan
-        lines[pair] = line
-        if state != old:
-            events.append((line, old, _evidence(standing, counts.get(pair))))
-    touched = [lines[pair] for pair in standings]
-    _save(touched)
-    return ConfusionEvent.objects.bulk_create(
-        [
-            ConfusionEvent(
-                confusion=line,
-                scan=scan,
-                old_state=old,
-                new_state=line.state,
-                evidence=evidence,
-            )
-            for line, old, evidence in events
-        ]
+        old = lines.get(pair) or Line(last_scan=scan.pk if scan else None)
+        counted = scan is not None and pair in counts
+        line = Line(
+            state=next_state(old.state, standing),
+            present=standing.present,
+            peak=max(old.peak, counts.get(pair, 0)),
+            last_scan=scan.pk if scan and counted else old.last_scan,
+        )
+        if line != old:
+            touched.append((pair, line))
+    ids = _save(dataset, model, scan, touched)
+    now = timezone.now()
+    changes = [
+        (ids[pair], scan and scan.pk, was, line.state, evidence, now)
+        for pair, line in touched
+        if line.state != (was := lines[pair].state if pair in lines else "")
+        for evidence in (Jsonb(_evidence(standings[pair], counts.get(pair))),)
+    ]
+    return copy_rows(
+        "reviewapp_confusionevent", list(EVENT), list(EVENT.values()), changes
     )
+
+
+# A scan of a thousand classes may change tens of thousands of lines at once.
+EVENT = {
+    "confusion_id": "int8",
+    "scan_id": "int8",
+    "old_state": "text",
+    "new_state": "text",
+    "evidence": "jsonb",
+    "created_at": "timestamptz",
+}
 
 
 def _lock_lines(
     dataset: Dataset, model: RegisteredModel, pairs: Collection[Pair] | None
-) -> dict[Pair, Confusion]:
+) -> dict[Pair, Line]:
     """Lock ledger lines in id order, so that two updates cannot block each other."""
     lines = Confusion.objects.for_dataset(dataset).of_model(model)
     if pairs is not None:
         lines = lines.of_pairs(pairs)
+    rows = lines.select_for_update(of=("self",)).order_by("id")
+    fields = ("state", "present", "peak", "last_scan_id")
     return {
-        (line.true_label_id, line.predicted_label_id): line
-        for line in lines.select_for_update(of=("self",)).order_by("id")
+        (true, predicted): Line(*values)
+        for true, predicted, *values in rows.values_list(
+            "true_label_id", "predicted_label_id", *fields
+        )
     }
 
 
-def _new_line(
-    dataset: Dataset, model: RegisteredModel, pair: Pair, scan: Scan | None
-) -> Confusion:
-    return Confusion(
-        dataset=dataset,
-        registered_model=model,
-        true_label_id=pair[0],
-        predicted_label_id=pair[1],
-        present=0,
-        peak=0,
-        first_scan=scan,
-        last_scan=scan,
-    )
+def _save(
+    dataset: Dataset,
+    model: RegisteredModel,
+    scan: Scan | None,
+    lines: list[tuple[Pair, Line]],
+) -> dict[Pair, int]:
+    """Write new and changed lines in one statement and return their ids."""
+    rows = [(*pair, *astuple(line)) for pair, line in lines]
+    columns = zip(*rows, strict=True) if rows else [[]] * 6
+    names = ("true", "predicted", "state", "present", "peak", "last")
+    values: dict[str, Any] = dict(zip(names, map(list, columns), strict=True))
+    values |= {"dataset": dataset.pk, "model": model.pk, "first": scan and scan.pk}
+    with connection.cursor() as cursor:
+        cursor.execute(SAVE_LINES, values)
+        return {(true, predicted): pk for pk, true, predicted in cursor.fetchall()}
 
 
-def _save(lines: list[Confusion]) -> None:
-    fields = ["state", "present", "peak", "last_scan"]
-    identity = ["dataset", "registered_model", "true_label", "predicted_label"]
-    Confusion.objects.bulk_create(
-        lines,
-        batch_size=1000,
-        update_conflicts=True,
-        update_fields=[*fields, "updated_at"],
-        unique_fields=identity,
-    )
+# On conflict also for a line that another update has made since the locks were taken.
+SAVE_LINES = """
+INSERT INTO reviewapp_confusion AS c
+       (dataset_id, registered_model_id, true_label_id, predicted_label_id, state,
+        present, peak, first_scan_id, last_scan_id, updated_at)
+SELECT %(dataset)s, %(model)s, n.t, n.p, n.state, n.present, n.peak,
+       %(first)s, n.last, statement_timestamp()
+  FROM unnest(%(true)s::bigint[], %(predicted)s::bigint[], %(state)s::text[],
+              %(present)s::int[], %(peak)s::int[], %(last)s::bigint[])
+       AS n (t, p, state, present, peak, last)
+ ORDER BY n.t, n.p
+ON CONFLICT (dataset_id, registered_model_id, true_label_id, predicted_label_id)
+DO UPDATE SET state = excluded.state, present = excluded.present, peak = excluded.peak,
+              last_scan_id = excluded.last_scan_id, updated_at = excluded.updated_at
+RETURNING id, true_label_id, predicted_label_id
+"""
 
 
 def _evidence(standing: Standing, count: int | None) -> dict[str, Any]:
@@ -177,11 +208,13 @@ SELECT f.true_label_id, f.predicted_label_id,
        count(*) FILTER (WHERE f.presence IN ('seen', 'regressed')
                           AND f.review_state = 'open'),
        count(*) FILTER (WHERE f.review_state <> 'open'),
-       count(*) FILTER (WHERE EXISTS (
-         SELECT FROM reviewapp_fixitem i
-           JOIN reviewapp_export e ON e.fix_set_id = i.fix_set_id AND e.state = 'done'
-          WHERE i.finding_id = f.id))
+       count(e.finding_id)
   FROM reviewapp_finding f
+  LEFT JOIN (SELECT DISTINCT i.finding_id
+               FROM reviewapp_fixitem i
+               JOIN reviewapp_export e
+                 ON e.fix_set_id = i.fix_set_id AND e.state = 'done') e
+    ON e.finding_id = f.id
  WHERE f.dataset_id = %(dataset)s AND f.registered_model_id = %(model)s
    AND f.kind = 'misclassified'
    AND (%(all)s OR (f.true_label_id, f.predicted_label_id) IN (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from django.core.files.storage import default_storage
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -22,16 +22,31 @@ from mining.confusion import confusion_matrix
 from mining.exceptions import ArtefactError, ScanCountMismatch
 from mining.types import Outcome
 from reviewapp.actions.confusions import update_ledger
-from reviewapp.actions.scans import fail_scan
-from reviewapp.exceptions import PartLost, plain_message
-from reviewapp.models import ConfusionCount, Scan, Shard
+from reviewapp.actions.presence import settle_presence
+from reviewapp.actions.scans import fail_scan, repeat_shards
+from reviewapp.copying import copy_columns
+from reviewapp.exceptions import plain_message
+from reviewapp.models import Scan, Shard
 from reviewapp.models.events import record
-from reviewapp.storage import scratch_folder, store_file
+from reviewapp.storage import delete_files, fetch_file, scratch_folder, store_file
+
+logger = logging.getLogger(__name__)
+
+
+MESSAGES_SHOWN = 3
 
 
 def part_name(shard: Shard) -> str:
-    """Return the storage name of a shard's part of the artefact."""
-    return f"scans/{shard.scan_id}/part-{shard.number:06d}.parquet"
+    """Return the storage name of what one attempt at a shard found.
+
+    Each attempt has its own, so that a worker that was given up, but lives on, never
+    touches what its successor stores.
+    """
+    return _part_name(shard, shard.attempts)
+
+
+def _part_name(shard: Shard, attempt: int) -> str:
+    return f"scans/{shard.scan_id}/part-{shard.number:06d}-{attempt}.parquet"
 
 
 def store_part(*, shard: Shard, outcomes: Sequence[Outcome]) -> None:
@@ -46,74 +61,137 @@ def store_part(*, shard: Shard, outcomes: Sequence[Outcome]) -> None:
         store_file(part_name(shard), path)
 
 
+def delete_part(*, shard: Shard) -> None:
+    """Remove what an attempt stored that another one replaced."""
+    delete_files([part_name(shard)])
+
+
 def is_ready_to_finish(scan: Scan) -> bool:
     """Whether an active scan has no shard left to run."""
-    return (
-        scan.state in (Scan.State.RUNNING, Scan.State.FINISHING)
-        and not scan.shards.unfinished().exists()
-    )
+    return scan.is_active and not scan.shards.unfinished().exists()
 
 
 def finish_scan(*, scan: Scan) -> Scan:
-    """Write the scan's facts when every shard is done; fail it when one failed.
+    """Write the facts of a scan that has no shard left to run.
+
+    All shards done: the scan is done. Some quarantined: it is partial, with the counts
+    and the artefact of the others; the history does not hear of it. None done: it
+    failed. A shard whose stored part is lost runs again, and the scan with it: the caller
+    enqueues it.
 
     Running it twice, or twice at once, gives the same facts once.
 
     Raises:
-        ArtefactError: The artefact could not be stored; the scan stays finishing and
-            the sweep for lost work tries again.
+        ArtefactError: The artefact could not be stored; the scan stays finishing, says
+            why, and the sweep for lost work tries again.
+        OSError: The storage could not be read; likewise.
     """
-    if not is_ready_to_finish(scan):
-        return scan
-    failed = scan.shards.filter(state=Shard.State.QUARANTINED).order_by("number").first()
-    if failed:
-        return fail_scan(scan=scan, message=_why(failed))
-    Scan.objects.filter(pk=scan.pk, state=Scan.State.RUNNING).update(
-        state=Scan.State.FINISHING
-    )
-    shards = list(scan.shards.order_by("number"))
-    name = f"scans/{scan.pk}/outcomes.parquet"
-    with scratch_folder() as folder:
-        path = folder / "outcomes.parquet"
+    shards = _begin(scan)
+    done = [shard for shard in shards if shard.state == Shard.State.DONE]
+    if shards and not done:
+        fail_scan(scan=scan, message=_why(shards))
+    elif done:
         try:
-            parts = [_fetch_part(shard, folder) for shard in shards]
-            merge_outcomes(parts, path, expected_rows=sum(s.samples for s in shards))
-        except (PartLost, ScanCountMismatch) as error:
-            return fail_scan(scan=scan, message=plain_message(error))
-        matrix = _count(path, len(scan.classes))
-        store_file(name, path)
-    with transaction.atomic():
-        _write_facts(scan, matrix, name)
-    for shard in shards:
-        default_storage.delete(part_name(shard))
+            _finish(scan, shards, done)
+        except (ArtefactError, OSError) as error:
+            _tell(scan, plain_message(error))
+            raise
     scan.refresh_from_db()
+    if scan.is_done:  # now or before: one that did it may have been killed here
+        delete_files(
+            _part_name(shard, attempt)
+            for shard in scan.shards.all()
+            for attempt in range(1, shard.attempts + 1)
+        )
     return scan
 
 
-def _why(shard: Shard) -> str:
-    return (
-        f"Part {shard.number + 1} of the scan failed after {shard.attempts} "
-        f"attempt{'' if shard.attempts == 1 else 's'}: {shard.message} What the other "
-        "parts found is kept; the history does not count this scan. Mend the cause "
-        "and scan again."
+def _begin(scan: Scan) -> list[Shard]:
+    """Mark a scan as finishing and return its shards; none when it is not ready."""
+    with transaction.atomic():
+        # The row lock keeps a scan that is resumed at this moment out of it.
+        locked = Scan.objects.select_for_update(of=("self",)).get(pk=scan.pk)
+        if not is_ready_to_finish(locked):
+            return []
+        Scan.objects.filter(pk=scan.pk).update(state=Scan.State.FINISHING)
+        return list(scan.shards.order_by("number"))
+
+
+def _tell(scan: Scan, why: str) -> None:
+    """Say why a scan is still finishing."""
+    # The message of an import says how its file was read; that stays.
+    Scan.objects.filter(pk=scan.pk, state=Scan.State.FINISHING).exclude(
+        trigger=Scan.Trigger.IMPORT
+    ).update(message=f"{why} The end of the scan is tried again by itself.")
+
+
+def _finish(scan: Scan, shards: list[Shard], done: list[Shard]) -> None:
+    covered = sum(shard.samples for shard in done)
+    # A finisher that sleeps while the scan is resumed must not replace the later file.
+    what = "" if len(done) == len(shards) else f"-{covered}-of-{scan.samples}"
+    name = f"scans/{scan.pk}/outcomes{what}.parquet"
+    with scratch_folder() as folder:
+        parts, lost = _fetch_parts(done, folder)
+        if lost:
+            repeat_shards(scan=scan, shards=lost, message=PART_LOST)
+            return
+        path = folder / "outcomes.parquet"
+        try:
+            merge_outcomes(parts, path, expected_rows=covered)
+        except ScanCountMismatch as error:
+            fail_scan(scan=scan, message=plain_message(error))
+            return
+        matrix = _count(path, len(scan.classes))
+        store_file(name, path)
+    with transaction.atomic():
+        _write_facts(scan, shards, matrix, name)
+
+
+PART_LOST = "The outcomes of this part were missing or damaged in the storage."
+
+
+def _fetch_parts(
+    shards: Sequence[Shard], folder: Path
+) -> tuple[list[Path], list[Shard]]:
+    """Copy stored parts to local files; return these, and the shards without one."""
+    paths, lost = [], []
+    for shard in shards:
+        path = folder / f"{shard.number}.parquet"
+        try:
+            fetch_file(part_name(shard), path)
+            read_classes(path)  # whole?
+        except (FileNotFoundError, ArtefactError):
+            logger.warning("%s: %s is lost or damaged", shard, part_name(shard))
+            lost.append(shard)
+        else:
+            paths.append(path)
+    return paths, lost
+
+
+def _why(shards: Sequence[Shard]) -> str:
+    """Say which parts are missing, why, and what to do."""
+    failed = [s for s in shards if s.state == Shard.State.QUARANTINED]
+    samples = sum(shard.samples for shard in failed)
+    total = sum(shard.samples for shard in shards)
+    reasons = [
+        f"Part {shard.number + 1} was given up after {shard.failures + shard.losses} "
+        f"attempt{'' if shard.failures + shard.losses == 1 else 's'}: {shard.message}"
+        for shard in failed[:MESSAGES_SHOWN]
+    ]
+    if len(failed) > MESSAGES_SHOWN:
+        reasons.append(
+            f"The page of the scan names {len(failed) - MESSAGES_SHOWN} more."
+        )
+    kept = (
+        "What the other parts found is kept and counted; "
+        if len(failed) < len(shards)
+        else "Nothing was found; "
     )
-
-
-def _fetch_part(shard: Shard, folder: Path) -> Path:
-    """Copy a stored part to a local file and check that it is whole."""
-    path = folder / f"{shard.number}.parquet"
-    try:
-        with default_storage.open(part_name(shard)) as stored, path.open("wb") as copy:
-            for block in stored.chunks(1 << 20):
-                copy.write(block)
-        read_classes(path)
-    except (FileNotFoundError, ArtefactError) as error:
-        raise PartLost(
-            f"The outcomes of part {shard.number + 1} are missing or damaged in the "
-            f"storage ({error}). What was found is kept; the history does not count "
-            "this scan. Scan again."
-        ) from error
-    return path
+    return (
+        f"{len(failed):,} of {len(shards):,} parts could not be scanned: {samples:,} of "
+        f"{total:,} samples are not covered. {' '.join(reasons)} {kept}the history does "
+        "not count this scan. Mend the cause and resume the scan."
+    )
 
 
 def _count(path: Path, n_classes: int) -> npt.NDArray[np.int64]:
@@ -124,73 +202,55 @@ def _count(path: Path, n_classes: int) -> npt.NDArray[np.int64]:
     )
 
 
-def _write_facts(scan: Scan, matrix: npt.NDArray[np.int64], artefact: str) -> None:
-    # The row lock lets one of two finishers through, the other sees it is done.
+def _write_facts(
+    scan: Scan, shards: list[Shard], matrix: npt.NDArray[np.int64], artefact: str
+) -> None:
+    # The row lock lets one of two finishers through, the other sees it is done; one that
+    # slept while the scan was resumed sees other shards.
     locked = Scan.objects.select_for_update(of=("self",)).get(pk=scan.pk)
-    if locked.state != Scan.State.FINISHING:
+    seen = [(shard.pk, shard.state, shard.attempts) for shard in shards]
+    now = scan.shards.order_by("number").values_list("pk", "state", "attempts")
+    if locked.state != Scan.State.FINISHING or seen != list(now):
         return
-    rows, columns = np.nonzero(matrix)
-    ConfusionCount.objects.bulk_create(
-        [
-            ConfusionCount(
-                scan=scan,
-                true_label_id=scan.classes[t],
-                predicted_label_id=scan.classes[p],
-                count=int(matrix[t, p]),
-            )
-            for t, p in zip(rows.tolist(), columns.tolist(), strict=True)
-        ],
-        batch_size=5000,
-    )
-    totals = scan.shards.aggregate(
+    _write_counts(scan, matrix)
+    totals = scan.shards.filter(state=Shard.State.DONE).aggregate(
         correct=Sum("correct"),
         errors=Sum("errors"),
         near_misses=Sum("near_misses"),
         unreadable=Sum("unreadable"),
+        rechecked=Sum("rechecked"),
+        changed=Sum("changed"),
     )
+    whole = all(shard.state == Shard.State.DONE for shard in shards)
+    state, message = Scan.State.DONE, ""
+    if scan.trigger == Scan.Trigger.IMPORT:
+        message = locked.message
+    if not whole:
+        state, message = Scan.State.PARTIAL, _why(shards)
     Scan.objects.filter(pk=scan.pk).update(
-        **totals, state=Scan.State.DONE, artefact=artefact, finished_at=timezone.now()
+        **totals,
+        state=state,
+        message=message,
+        artefact=artefact,
+        finished_at=timezone.now(),
     )
-    if not scan.for_record:
-        _settle_presence(scan)
+    if whole and not scan.for_record:
+        settle_presence(scan)
         update_ledger(
             dataset=scan.dataset, model=scan.model_version.registered_model, scan=scan
         )
-    record("scan done", scan, dataset=scan.dataset, actor=None, **totals)
+    record(f"scan {state.value}", scan, dataset=scan.dataset, actor=None, **totals)
 
 
-def _settle_presence(scan: Scan) -> None:
-    """Mark what the scan covered and did not see again as fixed, or as replaced."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            SETTLE_PRESENCE,
-            {
-                "dataset": scan.dataset_id,
-                "model": scan.model_version.registered_model_id,
-                "scan": scan.pk,
-                "split": scan.split,
-            },
-        )
-
-
-# Fixed means right now: wrong in another way is another finding, which takes over.
-SETTLE_PRESENCE = """
-UPDATE reviewapp_finding f
-   SET presence = CASE WHEN EXISTS (
-         SELECT FROM reviewapp_finding other
-           JOIN reviewapp_sighting seen ON seen.finding_id = other.id
-          WHERE other.dataset_id = f.dataset_id
-            AND other.registered_model_id = f.registered_model_id
-            AND other.sample_id = f.sample_id AND other.id <> f.id
-            AND other.kind = 'misclassified' AND seen.scan_id = %(scan)s)
-       THEN 'superseded' ELSE 'fixed' END
-  FROM reviewapp_sample s
- WHERE f.dataset_id = %(dataset)s AND f.registered_model_id = %(model)s
-   AND f.presence IN ('seen', 'regressed')
-   AND s.id = f.sample_id AND s.removed_at IS NULL
-   AND (%(split)s = '' OR s.split = %(split)s)
-   AND NOT EXISTS (SELECT FROM reviewapp_sighting seen
-                    WHERE seen.finding_id = f.id AND seen.scan_id = %(scan)s)
-   AND NOT EXISTS (SELECT FROM reviewapp_unreadablesample u
-                    WHERE u.sample_id = f.sample_id AND u.scan_id = %(scan)s)
-"""
+def _write_counts(scan: Scan, matrix: npt.NDArray[np.int64]) -> None:
+    labels = np.array(scan.classes)
+    rows, columns = np.nonzero(matrix)
+    copy_columns(
+        "reviewapp_confusioncount",
+        {
+            "scan_id": np.full(len(rows), scan.pk),
+            "true_label_id": labels[rows],
+            "predicted_label_id": labels[columns],
+            "count": matrix[rows, columns].astype(np.int32),
+        },
+    )

@@ -8,8 +8,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -192,6 +194,19 @@ def request_export(*, fix_set: FixSet, format: str, by: User) -> Export:
             format=format,
         )
     return export
+
+
+def requeue_silent_exports() -> list[int]:
+    """Give exports of dead workers back and return the ids to enqueue again.
+
+    Those that wait longer than a lease are among them: their message may be lost.
+    """
+    lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
+    Export.objects.filter(state=Export.State.RUNNING, heartbeat_at__lt=lost).update(
+        state=Export.State.QUEUED
+    )
+    waiting = Export.objects.filter(state=Export.State.QUEUED, created_at__lt=lost)
+    return list(waiting.order_by("pk").values_list("pk", flat=True))
 
 
 def run_export(*, export: Export) -> Export:

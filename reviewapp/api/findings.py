@@ -33,6 +33,8 @@ class FindingSerializer(serializers.ModelSerializer[Finding]):
     predicted_label = LabelSerializer(read_only=True)
     p_true = serializers.FloatField(read_only=True)
     image = serializers.SerializerMethodField(help_text="1280 pixels, WebP")
+    first_scan = serializers.IntegerField(read_only=True, allow_null=True)
+    last_scan = serializers.IntegerField(read_only=True, allow_null=True)
 
     class Meta:
         model = Finding
@@ -119,7 +121,7 @@ class FindingsViewSet(
 
     def rows(self) -> QuerySet[Finding]:
         """Return the data set's findings."""
-        return Finding.objects.for_dataset(self.dataset).with_names()
+        return Finding.objects.for_dataset(self.dataset).with_names().with_scans()
 
     @extend_schema(responses=FindingDetailSerializer)
     def retrieve(self, request: Request, slug: str, finding_id: int) -> Response:

@@ -7,16 +7,12 @@ from reviewapp.models.datasets import Dataset, Label, Registration, Sample, Spli
 from reviewapp.models.events import Event
 from reviewapp.models.findings import Claim, Finding, Sighting, Skip
 from reviewapp.models.fixsets import Export, FixItem, FixSet
+from reviewapp.models.imports import Import
 from reviewapp.models.people import Membership, Role, User
 from reviewapp.models.registry import ModelVersion, RegisteredModel
 from reviewapp.models.reviews import Cause, Review, Undo, Verdict
-from reviewapp.models.scans import (
-    ConfusionCount,
-    Scan,
-    Schedule,
-    Shard,
-    UnreadableSample,
-)
+from reviewapp.models.scans import ConfusionCount, Scan, Shard, UnreadableSample
+from reviewapp.models.schedules import Schedule
 
 __all__ = [
     "Cause",
@@ -30,6 +26,7 @@ __all__ = [
     "Finding",
     "FixItem",
     "FixSet",
+    "Import",
     "Label",
     "Membership",
     "ModelVersion",

@@ -63,18 +63,32 @@ class Confusion(models.Model):
         FIXED = "fixed", "fixed"
         REGRESSED = "regressed", "back"
 
-    dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="confusions")
-    registered_model = models.ForeignKey(
-        RegisteredModel, models.CASCADE, related_name="confusions"
+    # No indexes for them: every line that a scan saw is updated when it ends.
+    dataset = models.ForeignKey(
+        Dataset, models.CASCADE, db_index=False, related_name="confusions"
     )
-    true_label = models.ForeignKey(Label, models.PROTECT, related_name="+")
-    predicted_label = models.ForeignKey(Label, models.PROTECT, related_name="+")
+    registered_model = models.ForeignKey(
+        RegisteredModel, models.CASCADE, db_index=False, related_name="confusions"
+    )
+    true_label = models.ForeignKey(
+        Label, models.PROTECT, db_index=False, related_name="+"
+    )
+    predicted_label = models.ForeignKey(
+        Label, models.PROTECT, db_index=False, related_name="+"
+    )
     state = models.CharField(max_length=12, choices=State, default=State.OPEN)
     present = models.PositiveIntegerField(help_text="Errors the last scans still saw")
     peak = models.PositiveIntegerField(help_text="Most errors one scan saw")
-    first_scan = models.ForeignKey(Scan, models.SET_NULL, null=True, related_name="+")
+    first_scan = models.ForeignKey(
+        Scan, models.SET_NULL, null=True, db_index=False, related_name="+"
+    )
     last_scan = models.ForeignKey(
-        Scan, models.SET_NULL, null=True, related_name="+", help_text="Last that saw it"
+        Scan,
+        models.SET_NULL,
+        null=True,
+        db_index=False,
+        related_name="+",
+        help_text="Last that saw it",
     )
     updated_at = models.DateTimeField(auto_now=True)
 

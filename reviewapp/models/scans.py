@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as conf
 from django.db import models
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, Exists, F, OuterRef, Q, Sum
 from django.utils import timezone
 
 from reviewapp.models.datasets import Dataset, Label, Sample, Split
@@ -60,8 +60,11 @@ class ScanQuerySet(models.QuerySet["Scan"]):
         )
 
     def with_progress(self) -> ScanQuerySet:
-        """Annotate `samples_done`, summed over the shards."""
-        return self.annotate(samples_done=Sum("shards__samples_done"))
+        """Annotate `samples_done`: all of a done scan, else the sum over its shards."""
+        shards = Shard.objects.filter(scan=OuterRef("pk")).order_by().values("scan")
+        summed = models.Subquery(shards.annotate(n=Sum("samples_done")).values("n"))
+        whole = models.When(state=Scan.State.DONE, then=F("samples"))
+        return self.annotate(samples_done=models.Case(whole, default=summed))
 
 
 class Scan(models.Model):
@@ -188,6 +191,10 @@ class Scan(models.Model):
         return None if self.accuracy is None else 1 - self.accuracy
 
 
+def _a_lease_ago() -> datetime:
+    return timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
+
+
 class ShardQuerySet(models.QuerySet["Shard"]):
     """Vocabulary for shards."""
 
@@ -195,11 +202,46 @@ class ShardQuerySet(models.QuerySet["Shard"]):
         """Keep those that wait or run."""
         return self.filter(state__in=(Shard.State.QUEUED, Shard.State.RUNNING))
 
+    def undone(self) -> ShardQuerySet:
+        """Keep those that a resumed scan runs again."""
+        return self.exclude(state=Shard.State.DONE)
+
+    def claimable(self) -> ShardQuerySet:
+        """Keep those that wait, of scans that go on."""
+        # EXISTS and no join: of two workers that update the same row, the second sees
+        # what the first did to it. A join would be looked up in a subquery, before that.
+        going = (Scan.State.QUEUED, Scan.State.RUNNING)
+        return self.filter(
+            Exists(Scan.objects.filter(pk=OuterRef("scan_id"), state__in=going)),
+            state=Shard.State.QUEUED,
+        )
+
+    def held(self, shard: Shard) -> ShardQuerySet:
+        """Keep the shard if the claim that `shard` was read under still stands."""
+        running = Scan.objects.filter(pk=OuterRef("scan_id"), state=Scan.State.RUNNING)
+        return self.filter(
+            Exists(running),
+            pk=shard.pk,
+            state=Shard.State.RUNNING,
+            attempts=shard.attempts,
+        )
+
     def silent(self) -> ShardQuerySet:
         """Keep running shards whose worker has not been heard of within the lease."""
-        lease = timedelta(seconds=conf.SHARD_LEASE_SECONDS)
-        return self.filter(
-            state=Shard.State.RUNNING, heartbeat_at__lt=timezone.now() - lease
+        return self.filter(state=Shard.State.RUNNING, heartbeat_at__lt=_a_lease_ago())
+
+    def of_workers(self) -> ShardQuerySet:
+        """Leave out those that an import records."""
+        return self.exclude(scan__trigger=Scan.Trigger.IMPORT)
+
+    def waiting_long(self) -> ShardQuerySet:
+        """Keep those whose message should be with the broker for a lease or longer."""
+        lately = _a_lease_ago()
+        return (
+            self.claimable()
+            .of_workers()
+            .filter(scan__created_at__lt=lately)
+            .exclude(heartbeat_at__gte=lately)
         )
 
     def troubled(self) -> ShardQuerySet:
@@ -354,51 +396,3 @@ class ConfusionCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.true_label} -> {self.predicted_label}: {self.count}"
-
-
-class Schedule(models.Model):
-    """Scan the latest version of a model again and again, at the times of a cron line."""
-
-    dataset = models.ForeignKey(Dataset, models.CASCADE, related_name="schedules")
-    registered_model = models.ForeignKey(
-        RegisteredModel, models.CASCADE, related_name="schedules"
-    )
-    split = models.CharField(max_length=5, choices=Split, blank=True)
-    cron = models.CharField(
-        max_length=100, help_text="minute hour day-of-month month day-of-week"
-    )
-    enabled = models.BooleanField(default=True)
-    periodic_task = models.OneToOneField(
-        "django_celery_beat.PeriodicTask",
-        models.SET_NULL,
-        null=True,
-        editable=False,
-        related_name="+",
-    )
-    last_message = models.TextField(blank=True, editable=False)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["dataset", "registered_model", "split"],
-                name="schedule_once_per_dataset_model_split",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.registered_model} on {self.dataset} at {self.cron}"
-
-    def next_run(self) -> datetime | None:
-        """Return when the next scan starts; None while it is switched off."""
-        task = self.periodic_task
-        if not self.enabled or task is None or not task.enabled:
-            return None
-        now = timezone.now()
-        try:
-            remaining: timedelta = task.crontab.schedule.remaining_estimate(now)
-        except ValueError:  # a day that never comes, set outside `schedule_scan`
-            return None
-        # The estimate reads the clock itself, so the sum is off by a little.
-        near = now + remaining + timedelta(seconds=30)
-        return near.replace(second=0, microsecond=0)
