@@ -40,10 +40,6 @@ class FindingHeld(HardmineError):
     status = 409
 
 
-class PartLost(HardmineError):
-    """A part of a scan's artefact cannot be read back."""
-
-
 def plain_message(error: BaseException) -> str:
     """Return an error's message as text that the database and a page can hold."""
     return storable(str(error) or type(error).__name__)

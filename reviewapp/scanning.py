@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import time
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mining.exceptions import BadCheckpoint
+from mining.pace import Pace
 from mining.sources import url_for
 from mining.specs import checkpoint_digest
 from mining.types import (
@@ -20,24 +20,27 @@ from mining.types import (
     ScanSettings,
 )
 from reviewapp.actions.findings import record_shard
-from reviewapp.actions.finishing import store_part
-from reviewapp.actions.scans import beat_shard
+from reviewapp.actions.finishing import delete_part, store_part
 from reviewapp.models import ModelVersion, Sample, Shard
+from reviewapp.persistence import outlast
+from reviewapp.pulse import Pulse
 from reviewapp.thumbnails import ensure_thumbnails
 
 if TYPE_CHECKING:
     from mining.checkpoints import Predictor
 
 logger = logging.getLogger(__name__)
-BEAT_SECONDS = 1.0
 
 
 def scan_shard(shard: Shard) -> bool:
     """Score a claimed shard and record it; return False when it was taken away.
 
+    Then nothing of it was written.
+
     Raises:
         MiningError: The checkpoint cannot be used, or counts do not add up.
         OSError: The storage failed.
+        OperationalError: The database did not come back in time.
     """
     # torch takes seconds and half a gigabyte: only the process that scans loads it.
     from mining.scan import scan_samples  # noqa: PLC0415
@@ -45,50 +48,70 @@ def scan_shard(shard: Shard) -> bool:
     scan = shard.scan
     settings = ScanSettings.from_dict(scan.settings)
     version = scan.model_version
-    predictor = _load(version, settings)
-    pulse = Pulse(shard)
+    pace = Pace()
+    pulse = Pulse(shard, pace.to_dict)
+    album = Album()
     outcomes: list[Outcome] = []
-    started = time.monotonic()
-    for batch in scan_samples(
-        predictor,
-        _samples(shard),
-        settings=settings,
-        preprocessing=version.spec().preprocessing,
-        should_stop=pulse.should_stop,
-        keep=_keep,
-    ):
-        outcomes += batch
-        pulse.beat(len(outcomes))
-    if pulse.should_stop():
-        return False
-    store_part(shard=shard, outcomes=outcomes)
-    recorded = record_shard(shard=shard, outcomes=outcomes)
-    logger.info(
-        "%s: %d samples in %.1f s", shard, len(outcomes), time.monotonic() - started
-    )
+    with pulse.kept():
+        predictor = _load(version, settings)
+        pulse.beat_now()
+        for batch in scan_samples(
+            predictor,
+            outlast(lambda: _samples(shard)),
+            settings=settings,
+            preprocessing=version.spec().preprocessing,
+            should_stop=pulse.should_stop,
+            keep=album.keep,
+            pace=pace,
+        ):
+            outcomes += batch
+            pulse.beat(len(outcomes))
+        if pulse.should_stop():
+            return False
+        store_part(shard=shard, outcomes=outcomes)
+        measured = pace.to_dict()
+        recorded = outlast(
+            lambda: record_shard(
+                shard=shard,
+                outcomes=outcomes,
+                pictures=album.unpredicted,
+                pace=measured,
+            )
+        )
+    if not recorded:
+        delete_part(shard=shard)
+    logger.info("%s: %d samples in %s s", shard, len(outcomes), measured["seconds"])
     return recorded
 
 
-class Pulse:
-    """Tells the database now and then that the worker lives, and hears when to stop."""
+class Album:
+    """Makes the thumbnails of what people will look at; called by several threads.
 
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-        self._last = 0.0
-        self._stopped = False
+    Attributes:
+        unpredicted: Sample id -> digest that names the thumbnails, of the samples without
+            a prediction.
+    """
 
-    def beat(self, samples_done: int) -> None:
-        """Report progress, at most once a second."""
-        if time.monotonic() - self._last >= BEAT_SECONDS:
-            self._last = time.monotonic()
-            self._stopped = not beat_shard(shard=self._shard, samples_done=samples_done)
+    def __init__(self) -> None:
+        self.unpredicted: dict[int, str] = {}
 
-    def should_stop(self) -> bool:
-        """Whether the scan was cancelled or the shard given to another worker."""
-        return self._stopped
+    def keep(self, outcome: Outcome, data: bytes) -> None:
+        """Make the thumbnails of a sample from the bytes of its file.
+
+        Raises:
+            ArtefactError: The storage could not take one.
+        """
+        if not outcome.is_unreadable:
+            ensure_thumbnails(outcome.digest, data)
+            return
+        # Its bytes need not be those that were registered.
+        digest = hashlib.sha256(data).hexdigest()
+        if ensure_thumbnails(digest, data):
+            self.unpredicted[outcome.id] = digest
 
 
-def _samples(shard: Shard) -> Iterator[SampleRef]:
+def _samples(shard: Shard) -> list[SampleRef]:
+    """Return the shard's samples: whole, as a connection may break while it is read."""
     index = {label: n for n, label in enumerate(shard.scan.classes)}
     root = shard.scan.dataset.root
     rows = (
@@ -100,19 +123,18 @@ def _samples(shard: Shard) -> Iterator[SampleRef]:
             id__lte=shard.last_sample,
         )
         .order_by("id")
+        .values_list("pk", "key", "label_id", "digest")
     )
-    for sample in rows.iterator(chunk_size=2000):
-        yield SampleRef(
-            id=sample.pk,
-            key=sample.key,
-            url=url_for(root, sample.key),
-            label=index.get(sample.label_id, -1),  # -1: an outcome that says so
-            digest=sample.digest,
+    return [
+        SampleRef(
+            id=pk,
+            key=key,
+            url=url_for(root, key),
+            label=index.get(label, -1),  # -1: an outcome that says so
+            digest=digest,
         )
-
-
-def _keep(outcome: Outcome, data: bytes) -> None:
-    ensure_thumbnails(outcome.digest, data)
+        for pk, key, label, digest in rows
+    ]
 
 
 def _load(version: ModelVersion, settings: ScanSettings) -> Predictor:
@@ -128,6 +150,7 @@ def _load(version: ModelVersion, settings: ScanSettings) -> Predictor:
         version.spec(),
         settings.device,
         settings.precision,
+        settings.compile,
     )
 
 
@@ -138,6 +161,7 @@ def _warm(
     spec: ModelSpec,
     device: Device,
     precision: Precision,
+    compile_model: bool,  # noqa: FBT001 (a key of the cache)
 ) -> Predictor:
     from mining.checkpoints import load_model  # noqa: PLC0415 (loads torch)
 
@@ -146,4 +170,10 @@ def _warm(
             f"{checkpoint} is not the file that was registered any more. Put that file "
             "back, or register this one as a new version."
         )
-    return load_model(checkpoint, spec, device=device, precision=precision)
+    return load_model(
+        checkpoint,
+        spec,
+        device=device,
+        precision=precision,
+        compile_model=compile_model,
+    )

@@ -197,6 +197,11 @@ SILENCED_SYSTEM_CHECKS: list[str] = []
 DATA_ROOTS = env.list("HARDMINE_DATA_ROOTS", default=[str(VAR / "data")])
 MODEL_ROOTS = env.list("HARDMINE_MODEL_ROOTS", default=[str(VAR / "models")])
 MEDIA_ROOT = VAR / "media"
+FILE_UPLOAD_HANDLERS = [
+    "reviewapp.uploads.LimitedUploadHandler",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
 STORAGES = {
     "default": {
         "BACKEND": env.str(
@@ -228,8 +233,15 @@ if WHITENOISE_USE_FINDERS:
 
 # --- jobs ---------------------------------------------------------------------
 CELERY_BROKER_URL = _broker_url
-# Longer than the longest shard, or Redis hands a running task out again.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2 * 3600}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # A task that is not acknowledged for so long is handed out again. Longer than any
+    # shard may take: else it would be delivered a second time while it runs.
+    "visibility_timeout": 2 * 3600,
+    # A server that restarted, or a network that swallows packets, is noticed.
+    "health_check_interval": 25,
+    "socket_keepalive": True,
+    "retry_on_timeout": True,
+}
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
@@ -239,19 +251,31 @@ CELERY_TASK_TIME_LIMIT = 3600
 CELERY_TASK_SOFT_TIME_LIMIT = 3500
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker for ever
+# A shard goes on while the broker is away: the database holds its claim.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_BEAT_SCHEDULER = "reviewapp.scheduling:PatientScheduler"
 CELERY_BEAT_SCHEDULE = {
     "recover-lost-work": {
         "task": "reviewapp.tasks.recover_lost_work",
-        "schedule": 60.0,
+        "schedule": env.float("HARDMINE_SWEEP_SECONDS", default=60),
     },
 }
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 # --- scanning and reviewing -----------------------------------------------------
-SHARD_LEASE_SECONDS = 120  # a shard silent for longer belongs to a dead worker
-SHARD_MAX_ATTEMPTS = 3
+# A shard silent for longer belongs to a dead worker.
+SHARD_LEASE_SECONDS = env.float("HARDMINE_SHARD_LEASE_SECONDS", default=120)
+# A worker without progress is given up after this, even if it lives.
+SHARD_STALL_SECONDS = CELERY_TASK_TIME_LIMIT
+# What a shard may go through until it is quarantined: errors, and workers that died.
+SHARD_MAX_FAILURES = env.int("HARDMINE_SHARD_MAX_FAILURES", default=3)
+SHARD_MAX_LOSSES = env.int("HARDMINE_SHARD_MAX_LOSSES", default=10)
+DATABASE_PATIENCE_SECONDS = 60  # a restart of PostgreSQL takes no longer
+# The largest file of predictions that is taken, and what an array in it may unpack to.
+IMPORT_MAX_BYTES = env.int("HARDMINE_IMPORT_MAX_BYTES", default=8 * 2**30)
 CLAIM_SECONDS = 600  # how long a finding stays with a reviewer who does nothing
 CLAIM_BATCH = 5
 
@@ -282,6 +306,8 @@ SPECTACULAR_SETTINGS = {
         "CheckpointFormatEnum": "reviewapp.models.ModelVersion.Format",
         "ConfusionStateEnum": "reviewapp.models.Confusion.State",
         "ExportFormatEnum": "reviewapp.models.Export.Format",
+        "ImportFormatEnum": "reviewapp.models.Import.Format",
+        "ImportStateEnum": "reviewapp.models.Import.State",
         "JobStateEnum": "reviewapp.models.Export.State",
         "ScanStateEnum": "reviewapp.models.Scan.State",
     },

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
+from typing import Any
 
-from celery import Task, shared_task
-from django.conf import settings
+from celery import Task, current_app, shared_task
 from django.db import transaction
 from django.utils import timezone
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
-from mining.exceptions import ArtefactError, MiningError
+from mining.exceptions import BadCheckpoint, ClassMismatch, MiningError
+from reviewapp.actions.datasets import (
+    requeue_silent_registrations,
+)
 from reviewapp.actions.datasets import run_registration as run_registration_action
 from reviewapp.actions.finishing import finish_scan as finish_scan_action
 from reviewapp.actions.finishing import is_ready_to_finish
+from reviewapp.actions.fixsets import requeue_silent_exports
 from reviewapp.actions.fixsets import run_export as run_export_action
+from reviewapp.actions.imports import requeue_silent_imports
 from reviewapp.actions.scans import (
     claim_shard,
     fail_shard,
@@ -28,7 +33,9 @@ from reviewapp.actions.scans import (
     start_scan,
 )
 from reviewapp.exceptions import HardmineError, plain_message
-from reviewapp.models import Export, Registration, Scan, Schedule, Shard
+from reviewapp.importing import run_import as run_import_from_file
+from reviewapp.models import Export, Import, Registration, Scan, Schedule, Shard
+from reviewapp.persistence import outlast
 from reviewapp.scanning import scan_shard
 
 logger = logging.getLogger(__name__)
@@ -45,7 +52,8 @@ def run_registration(registration_id: int) -> None:
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 def run_shard(shard_id: int) -> None:
     """Scan one shard; the one that ends last finishes the scan."""
-    shard = claim_shard(shard_id=shard_id, worker=socket.gethostname())
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    shard = outlast(partial(claim_shard, shard_id=shard_id, worker=worker))
     if shard is None:  # done, cancelled, or with another worker
         return
     try:
@@ -53,22 +61,34 @@ def run_shard(shard_id: int) -> None:
             return
     except Exception as error:
         logger.exception("%s failed", shard)
-        # A checkpoint that cannot be used will not be better the next time.
-        final = isinstance(error, MiningError) and not isinstance(error, ArtefactError)
-        shard = fail_shard(shard=shard, message=plain_message(error), final=final)
+        message, final = plain_message(error), _is_final(error)
+        shard = outlast(partial(fail_shard, shard=shard, message=message, final=final))
         if shard.state == Shard.State.QUEUED:
-            run_shard.apply_async((shard.pk,), countdown=2**shard.attempts)
+            _send(run_shard, [shard.pk], countdown=2**shard.failures)
             return
-    if not shard.scan.shards.unfinished().exists():
-        finish_scan.delay(shard.scan_id)
+    if outlast(partial(is_ready_to_finish, shard.scan)):
+        _send(finish_scan, [shard.scan_id])
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether every shard of the scan would meet the error.
+
+    A checkpoint that cannot be reached now may be there in a moment, one that does not
+    exist will not.
+    """
+    cause = error.__cause__
+    passing = isinstance(cause, OSError) and not isinstance(
+        cause, FileNotFoundError | PermissionError
+    )
+    return isinstance(error, BadCheckpoint | ClassMismatch) and not passing
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 def finish_scan(scan_id: int) -> None:
-    """Write the facts of a scan whose shards are done."""
+    """Write the facts of a scan whose shards have ended."""
     scan = Scan.objects.with_names().filter(pk=scan_id).first()
-    if scan:
-        finish_scan_action(scan=scan)
+    if scan and finish_scan_action(scan=scan).state == Scan.State.RUNNING:
+        enqueue_scan(scan)  # a part was lost and is scanned again
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -79,6 +99,12 @@ def run_export(export_id: int) -> None:
     )
     if export:
         run_export_action(export=export)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_import(import_id: int) -> None:
+    """Check a file of predictions and record it as a scan."""
+    run_import_from_file(import_id=import_id)
 
 
 @shared_task(acks_late=True)
@@ -109,29 +135,53 @@ def start_scheduled_scan(schedule_id: int) -> None:
 
 @shared_task
 def recover_lost_work() -> None:
-    """Find work whose worker or message was lost; the database is the only truth."""
-    for shard_id in [*requeue_silent_shards(), *forgotten_shards()]:
-        run_shard.delay(shard_id)
-    for scan in Scan.objects.active():
-        if is_ready_to_finish(scan):
-            finish_scan.delay(scan.pk)
-    lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
-    for kind, task in ((Registration, run_registration), (Export, run_export)):
-        silent = kind.objects.filter(state="running", heartbeat_at__lt=lost)
-        silent.update(state="queued")
-        waiting = kind.objects.filter(state="queued", created_at__lt=lost)
-        for pk in waiting.order_by("pk").values_list("pk", flat=True):
-            task.delay(pk)
+    """Find work whose worker or message was lost; the database is the only truth.
+
+    The only recovery there is. Running twice at once does no harm: everything sent is
+    claimed once.
+    """
+    _send(run_shard, requeue_silent_shards())
+    _send(run_shard, forgotten_shards(messages=_messages("scan")))
+    _send(finish_scan, [s.pk for s in Scan.objects.active() if is_ready_to_finish(s)])
+    _send(run_registration, requeue_silent_registrations())
+    _send(run_export, requeue_silent_exports())
+    _send(run_import, requeue_silent_imports())
+
+
+def _messages(queue: str) -> int | None:
+    """Return how many messages wait in a queue; None when the broker does not answer."""
+    try:
+        with current_app.connection_for_read(transport_options=BRIEFLY) as connection:
+            channel: Any = connection.default_channel  # the stubs know a base class
+            declared = channel.queue_declare(queue=queue, passive=True)
+            return int(declared.message_count)
+    except ChannelError:  # an empty queue does not exist
+        return 0
+    except (OperationalError, RedisError) as error:
+        logger.warning("The broker does not answer (%s).", error)
+        return None
 
 
 def enqueue_scan(scan: Scan) -> None:
-    """Send every waiting shard of a scan to the scan queue, once it is committed."""
-    _enqueue(run_shard, *scan.shards.values_list("pk", flat=True))
+    """Send the waiting shards of a scan to the scan queue, once it is committed.
+
+    One that waits for nothing more is sent to be finished.
+    """
+    waiting = scan.shards.filter(state=Shard.State.QUEUED)
+    if pks := list(waiting.values_list("pk", flat=True)):
+        _enqueue(run_shard, *pks)
+    else:
+        _enqueue(finish_scan, scan.pk)
 
 
 def enqueue_registration(registration: Registration) -> None:
     """Send a registration to a worker, once it is committed."""
     _enqueue(run_registration, registration.pk)
+
+
+def enqueue_import(job: Import) -> None:
+    """Send an import to a worker, once it is committed."""
+    _enqueue(run_import, job.pk)
 
 
 def enqueue_export(export: Export) -> None:
@@ -143,16 +193,20 @@ def _enqueue(task: Task[[int], None], *pks: int) -> None:
     transaction.on_commit(partial(_send, task, pks))
 
 
-def _send(task: Task[[int], None], pks: Sequence[int]) -> None:
+# A connection of its own, and tried once, as a person waits for the page. Workers wait on
+# theirs: such a time-out would break it.
+BRIEFLY = {"socket_connect_timeout": 1, "socket_timeout": 1, "max_retries": 0}
+
+
+def _send(task: Task[[int], None], pks: Sequence[int], *, countdown: float = 0) -> None:
     """Publish once; without a broker the work waits for `recover_lost_work`."""
-    # A connection of its own, and tried once, as a person waits for the page. Workers
-    # wait on theirs: such a time-out would break it.
-    options = {"socket_connect_timeout": 1, "socket_timeout": 1, "max_retries": 0}
+    if not pks:
+        return
     try:
-        with task.app.connection_for_write(transport_options=options) as connection:
+        with task.app.connection_for_write(transport_options=BRIEFLY) as connection:
             for pk in pks:
                 task.apply_async(  # type: ignore[call-arg]  # the stubs lack it
-                    (pk,), connection=connection, retry=False
+                    (pk,), connection=connection, retry=False, countdown=countdown
                 )
     except (OperationalError, RedisError) as error:
         logger.warning(

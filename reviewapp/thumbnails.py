@@ -16,8 +16,10 @@ def thumbnail_name(digest: str, size: str) -> str:
     return f"thumbnails/{digest[:2]}/{digest}-{size}.webp"
 
 
-def ensure_thumbnails(digest: str, data: bytes) -> None:
-    """Make the thumbnails of an image that are not there yet.
+def ensure_thumbnails(digest: str, data: bytes) -> bool:
+    """Make the thumbnails of an image that are not there yet; False: it has none.
+
+    Several threads and workers may do it at once, also for the same image.
 
     Raises:
         ArtefactError: The storage could not take one.
@@ -28,6 +30,7 @@ def ensure_thumbnails(digest: str, data: bytes) -> None:
             continue
         try:
             thumbnail = make_thumbnail(data, longest_side=side)
-        except UnreadableImage:  # was read a moment ago; the page shows a blank
-            return
+        except UnreadableImage:  # the page shows a blank
+            return False
         store_bytes(name, thumbnail)
+    return True

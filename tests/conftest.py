@@ -151,8 +151,6 @@ class World:
                 sample=factories.SampleFactory(label=self.labels[true]),
                 predicted_label=self.labels[predicted],
                 registered_model=self.model,
-                first_scan=self.scan,
-                last_scan=self.scan,
                 priority=0.99 - 0.001 * (start + i),
             )
             factories.SightingFactory(finding=finding, scan=self.scan)

@@ -51,7 +51,7 @@ def scan(version: ModelVersion, **options: object) -> Scan:
 
 
 def run(started: Scan) -> None:
-    for shard_id in started.shards.values_list("pk", flat=True):
+    for shard_id in started.shards.unfinished().values_list("pk", flat=True):
         shard = claim_shard(shard_id=shard_id, worker="test")
         assert shard is not None
         assert scan_shard(shard)

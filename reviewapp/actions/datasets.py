@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -101,6 +102,20 @@ def register_again(*, dataset: Dataset, by: User | None) -> Registration:
         return registration
 
 
+def requeue_silent_registrations(*, dataset: Dataset | None = None) -> list[int]:
+    """Give registrations of dead workers back and return the ids to enqueue again.
+
+    Those that wait longer than a lease are among them: their message may be lost.
+    """
+    lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
+    some = dataset.registrations.all() if dataset else Registration.objects.all()
+    some.filter(state=Registration.State.RUNNING, heartbeat_at__lt=lost).update(
+        state=Registration.State.QUEUED
+    )
+    waiting = some.filter(state=Registration.State.QUEUED, created_at__lt=lost)
+    return list(waiting.order_by("pk").values_list("pk", flat=True))
+
+
 def run_registration(
     *, registration: Registration, on_progress: Progress | None = None
 ) -> Registration:
@@ -185,9 +200,16 @@ def _read_ahead(entries: Iterator[SourceEntry]) -> Iterator[tuple[object, ...]]:
 
 
 def _read_entry(entry: SourceEntry) -> tuple[object, ...]:
-    """Return the staged row; a file that cannot be read has no digest."""
+    """Return the staged row; a file that cannot be read has no digest.
+
+    Raises:
+        ConnectionError: The storage cannot be reached; this says nothing of a file.
+        TimeoutError: Likewise.
+    """
     try:
         digest, size = sha256(entry.url)
+    except (ConnectionError, TimeoutError):
+        raise
     except (OSError, MiningError):
         digest, size = "", 0
     attributes = Jsonb(entry.attributes, dumps=_dump_json)

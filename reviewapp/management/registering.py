@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper
 from django.utils import timezone
 
-from reviewapp.actions.datasets import register_again, run_registration
+from reviewapp.actions.datasets import (
+    register_again,
+    requeue_silent_registrations,
+    run_registration,
+)
 from reviewapp.management.meter import Meter
 from reviewapp.models import Dataset, Registration, User
 
@@ -19,10 +20,7 @@ def queue_again(dataset: Dataset, by: User) -> Registration:
     Raises:
         AlreadyRunning: A registration or a scan of the data set is going on.
     """
-    lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
-    dataset.registrations.filter(
-        state=Registration.State.RUNNING, heartbeat_at__lt=lost
-    ).update(state=Registration.State.QUEUED)
+    requeue_silent_registrations(dataset=dataset)
     waiting = dataset.registrations.filter(state=Registration.State.QUEUED).first()
     return waiting or register_again(dataset=dataset, by=by)
 

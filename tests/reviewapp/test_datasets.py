@@ -154,6 +154,26 @@ def test_a_reviewers_correction_survives_registering_again(world, alice, data_ro
     assert (finding.sample.label, finding.sample.original_label.name) == (fox, "cat")
 
 
+@pytest.mark.parametrize("fault", [ConnectionError, TimeoutError])
+def test_a_storage_that_goes_away_makes_no_sample_unreadable(
+    data_root, staff, monkeypatch, fault
+):
+    write_animals(data_root / "animals")
+    dataset = scanning.register(data_root / "animals", staff)
+    before = list(dataset.samples.order_by("id").values_list("key", "digest"))
+
+    def away(url: str) -> tuple[str, int]:
+        raise fault(f"{url} cannot be reached")
+
+    monkeypatch.setattr("reviewapp.actions.datasets.sha256", away)
+    again = register_again(dataset=dataset, by=staff)
+    run_registration(registration=again)
+    assert again.state == Registration.State.FAILED
+    assert "cannot be reached" in again.message
+    assert "was left as it was" in again.message
+    assert list(dataset.samples.order_by("id").values_list("key", "digest")) == before
+
+
 def test_a_file_that_cannot_be_read_is_registered_as_unreadable(data_root, staff):
     (data_root / "a").mkdir()
     (data_root / "a/m.csv").write_text("path,label\ngone.png,cat\n")

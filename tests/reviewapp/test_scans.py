@@ -93,7 +93,7 @@ def test_its_artefact_holds_every_sample_in_order(net, truth):
         table = pq.read_table(file).to_pydict()
     assert sorted(table["key"]) == sorted(truth)
     assert table["id"] == sorted(table["id"])
-    assert not default_storage.exists(f"scans/{scan.pk}/part-000000.parquet")
+    assert default_storage.listdir(f"scans/{scan.pk}")[1] == ["outcomes.parquet"]
 
 
 def test_its_shards_cover_each_sample_once(net, truth):
@@ -139,9 +139,6 @@ def test_ten_scans_of_an_unchanged_model_make_no_new_work(net):
     for _ in range(3):
         scanning.scan(net)
     after = list(Finding.objects.order_by("pk").values())
-    for rows in (before, after):
-        for row in rows:
-            del row["last_scan_id"]
     assert after == before
 
 
@@ -300,7 +297,7 @@ def test_it_refuses_an_empty_split(net):
 
 def test_it_refuses_settings_out_of_range(net):
     with pytest.raises(Refused, match="batch_size"):
-        scanning.scan(net, settings={"batch_size": 0})
+        scanning.scan(net, settings={"batch_size": -1})
 
 
 def test_a_shard_is_claimed_once(net):

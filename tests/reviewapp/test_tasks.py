@@ -9,10 +9,12 @@ import pytest
 from django.core.files.storage import default_storage
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from kombu.exceptions import OperationalError
 
 from mining.exceptions import ArtefactError
 from reviewapp import tasks
 from reviewapp.actions.datasets import register_dataset
+from reviewapp.actions.finishing import part_name
 from reviewapp.actions.fixsets import freeze_fix_set, request_export
 from reviewapp.actions.reviews import decide
 from reviewapp.actions.scans import cancel_scan, claim_shard, start_scan
@@ -21,7 +23,6 @@ from reviewapp.celery import app
 from reviewapp.exceptions import Refused, plain_message
 from reviewapp.models import Export, Finding, Registration, Scan, Shard, Verdict
 from reviewapp.scanning import _warm
-from reviewapp.storage import store_bytes
 from tests import factories, scanning
 from tests.images import write_animals, write_brightness_model
 
@@ -112,8 +113,7 @@ def test_a_checkpoint_that_cannot_be_used_fails_the_scan_at_once(
     (model_root / "1.onnx").write_bytes(b"another file")
     scan = start(net)
     tasks.run_shard(scan.shards.get().pk)
-    assert queues.drain() == [("finish_scan", [scan.pk])]
-    tasks.finish_scan(scan.pk)
+    assert queues.drain() == []
     scan.refresh_from_db()
     assert scan.state == Scan.State.FAILED
     assert "is not the file that was registered" in scan.message
@@ -131,13 +131,13 @@ def test_a_storage_that_fails_is_tried_again_then_given_up(net, queues, monkeypa
         tasks.run_shard(shard.pk)
         shard.refresh_from_db()
         states.append(shard.state)
-    assert states == ["queued", "queued", "failed"]
+    assert states == ["queued", "queued", "quarantined"]
     tasks.finish_scan(scan.pk)
     scan.refresh_from_db()
     assert scan.state == Scan.State.FAILED
-    assert "failed after 3 attempts: the disk is full" in scan.message
+    assert "given up after 3 attempts: the disk is full" in scan.message
     assert not Finding.objects.exists()
-    assert not default_storage.exists(f"scans/{scan.pk}/part-000000.parquet")
+    assert not default_storage.exists(part_name(shard))
 
 
 def test_a_shard_whose_worker_died_is_enqueued_again(net, queues):
@@ -241,18 +241,51 @@ def test_a_cron_line_that_cannot_be_read_is_refused(net, cron):
     assert not PeriodicTask.objects.filter(task__endswith="scheduled_scan").exists()
 
 
-@pytest.mark.parametrize("damage", ["missing", "junk"])
-def test_a_lost_part_fails_the_scan_with_its_number(net, queues, damage):
+def test_a_lost_part_is_sent_to_a_worker_again(
+    net, queues, django_capture_on_commit_callbacks
+):
     scan = start(net)
-    tasks.run_shard(scan.shards.get().pk)
-    name = f"scans/{scan.pk}/part-000000.parquet"
-    default_storage.delete(name)
-    if damage == "junk":
-        store_bytes(name, b"not parquet")
-    tasks.finish_scan(scan.pk)
-    scan.refresh_from_db()
-    assert scan.state == Scan.State.FAILED
-    assert "part 1 are missing or damaged" in scan.message
+    shard = scan.shards.get()
+    tasks.run_shard(shard.pk)
+    shard.refresh_from_db()
+    default_storage.delete(part_name(shard))
+    queues.drain()
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.finish_scan(scan.pk)
+    assert queues.drain() == [("run_shard", [shard.pk])]
+
+
+def test_the_broker_says_how_many_messages_wait(net, queues):
+    assert tasks._messages("scan") == 0
+    tasks._send(tasks.run_shard, [1, 2, 3])
+    assert tasks._messages("scan") == 3
+
+
+def test_a_broker_that_is_away_is_no_reason_to_fail(net, settings, monkeypatch):
+    class Away:
+        def __init__(self, **options):
+            pass
+
+        def __enter__(self):
+            raise OperationalError("connection refused")
+
+        def __exit__(self, *error):
+            pass
+
+    start(net)
+    Scan.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    monkeypatch.setattr(app, "connection_for_read", Away)
+    monkeypatch.setattr(app, "connection_for_write", Away)
+    assert tasks._messages("scan") is None
+    tasks._send(tasks.run_shard, [1])
+    tasks.recover_lost_work()
+
+
+def test_messages_stay_away_for_longer_than_a_shard_may_take(settings):
+    hidden = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+    assert hidden > settings.CELERY_TASK_TIME_LIMIT
+    assert hidden > settings.SHARD_STALL_SECONDS + settings.SHARD_LEASE_SECONDS
+    assert settings.SHARD_STALL_SECONDS > settings.SHARD_LEASE_SECONDS
 
 
 def test_a_scan_that_finishes_can_be_cancelled(net, queues, monkeypatch):

@@ -1,0 +1,64 @@
+"""A scan of four shards, and what can go wrong with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mining.exceptions import ArtefactError
+from reviewapp.actions.finishing import store_part
+from reviewapp.models import ModelVersion
+from tests import factories, scanning
+from tests.faults import facts, run_all, start
+from tests.images import write_animals, write_brightness_model
+
+WRONG = {("cat", "dog"): 3, ("fox", "cat"): 2}
+
+
+@pytest.fixture
+def staff(db):
+    return factories.UserFactory(username="staff", is_staff=True)
+
+
+@pytest.fixture
+def net(data_root, model_root, staff) -> ModelVersion:
+    write_animals(data_root / "animals", wrong=WRONG)
+    dataset = scanning.register(data_root / "animals", staff)
+    return scanning.add_version(dataset, write_brightness_model(model_root / "1.onnx"))
+
+
+@pytest.fixture
+def sent(monkeypatch) -> list[tuple[str, int]]:
+    """Return what is sent to the broker, as (task, id)."""
+    found: list[tuple[str, int]] = []
+
+    def send(task, pks, *, countdown=0):
+        found.extend((task.name.rpartition(".")[2], pk) for pk in pks)
+
+    monkeypatch.setattr("reviewapp.tasks._send", send)
+    monkeypatch.setattr("reviewapp.tasks._messages", lambda queue: 0)
+    return found
+
+
+@pytest.fixture
+def undisturbed(net) -> dict[str, object]:
+    """Return what the same scan leaves when nothing goes wrong."""
+    dataset = net.registered_model.dataset
+    twin = factories.RegisteredModelFactory(dataset=dataset, name="twin")
+    version = ModelVersion.objects.get(pk=net.pk)
+    version.pk, version.registered_model = None, twin
+    version.save()
+    return facts(run_all(start(version)))
+
+
+@pytest.fixture
+def full_disk(monkeypatch) -> set[int]:
+    """Return the numbers of the shards whose parts cannot be stored."""
+    numbers = {1}
+
+    def store(*, shard, outcomes):
+        if shard.number in numbers:
+            raise ArtefactError("the disk is full")
+        store_part(shard=shard, outcomes=outcomes)
+
+    monkeypatch.setattr("reviewapp.scanning.store_part", store)
+    return numbers
