@@ -20,6 +20,7 @@ from reviewapp.models import (
     Event,
     Export,
     FixSet,
+    Import,
     Membership,
     ModelVersion,
     RegisteredModel,
@@ -220,6 +221,15 @@ class ScanAdmin(ReadOnlyAdmin):
     list_display = ["id", "dataset", "model_version", "state", "samples", "created_at"]
     list_filter = ["state", "trigger"]
     list_select_related = ["dataset", "model_version__registered_model"]
+
+
+@admin.register(Import)
+class ImportAdmin(ReadOnlyAdmin):
+    """Files of predictions, and what their check found."""
+
+    list_display = ["id", "dataset", "model_name", "file_name", "state", "created_at"]
+    list_filter = ["state", "format"]
+    list_select_related = ["dataset"]
 
 
 @admin.register(Review)

@@ -178,6 +178,16 @@ class ConfusionFactory(factory.django.DjangoModelFactory):
     peak = 1
 
 
+class ImportFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Import
+
+    dataset = factory.SubFactory(DatasetFactory)
+    model_name = "resnet"
+    format = "csv"
+    file_name = "predictions.csv"
+
+
 class ScheduleFactory(factory.django.DjangoModelFactory):
     class Meta:
         model = models.Schedule

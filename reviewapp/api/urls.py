@@ -16,6 +16,7 @@ from reviewapp.api.datasets import (
 )
 from reviewapp.api.findings import FindingsViewSet
 from reviewapp.api.fixsets import ExportsViewSet, FixSetsViewSet
+from reviewapp.api.imports import ImportsViewSet
 from reviewapp.api.people import MembersViewSet
 from reviewapp.api.registry import ModelVersionsViewSet, RegisteredModelsViewSet
 from reviewapp.api.reviews import ReviewsViewSet
@@ -32,6 +33,7 @@ below.register("members", MembersViewSet, basename="api-member")
 below.register("registered-models", RegisteredModelsViewSet, basename="api-model")
 below.register("model-versions", ModelVersionsViewSet, basename="api-version")
 below.register("scans", ScansViewSet, basename="api-scan")
+below.register("imports", ImportsViewSet, basename="api-import")
 below.register("schedules", SchedulesViewSet, basename="api-schedule")
 below.register("confusions", ConfusionsViewSet, basename="api-confusion")
 below.register("findings", FindingsViewSet, basename="api-finding")
