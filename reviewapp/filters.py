@@ -17,6 +17,7 @@ from reviewapp.models import (
     RegisteredModel,
     Review,
     Scan,
+    Shard,
     Split,
 )
 from reviewapp.models.findings import FindingQuerySet
@@ -143,6 +144,18 @@ class ConfusionFilter(DatasetScoped):
 
     class Meta:
         model = Confusion
+        fields: list[str] = []
+
+
+class ShardFilter(django_filters.FilterSet):
+    """Filters over the shards of a scan."""
+
+    state = django_filters.ChoiceFilter(
+        label="State", choices=Shard.State, empty_label="any"
+    )
+
+    class Meta:
+        model = Shard
         fields: list[str] = []
 
 

@@ -98,7 +98,8 @@ class DatasetViewSet(GenericViewSet[ModelT]):
     ) -> Response:
         """Return a page of rows that are not the route's own."""
         page: Any = self.paginate_queryset(rows)
-        return self.get_paginated_response(serializer(page, many=True).data)
+        found = serializer(page, many=True, context=self.get_serializer_context())
+        return self.get_paginated_response(found.data)
 
     def read(self, serializer: serializers.Serializer[Any]) -> dict[str, Any]:
         """Return a request's checked data.

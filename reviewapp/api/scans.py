@@ -1,31 +1,37 @@
-"""Scans, their confusions, and schedules."""
+"""Scans, their shards, confusions and unreadable samples, and schedules."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reviewapp.access import access_one
-from reviewapp.actions.scans import cancel_scan, start_scan
+from reviewapp.actions.scans import cancel_scan, resume_scan, start_scan
 from reviewapp.actions.schedules import schedule_scan, unschedule
 from reviewapp.api.base import DatasetViewSet
 from reviewapp.api.datasets import LabelSerializer
 from reviewapp.api.registry import RegisteredModelSerializer
-from reviewapp.filters import ScanFilter
+from reviewapp.filters import ScanFilter, ShardFilter
 from reviewapp.models import (
     ConfusionCount,
     ModelVersion,
     Role,
     Scan,
     Schedule,
+    Shard,
     Split,
+    UnreadableSample,
     User,
 )
 from reviewapp.tasks import enqueue_scan
+from reviewapp.watching import Watch, watch
 
 
 class ScanVersionSerializer(serializers.ModelSerializer[ModelVersion]):
@@ -66,6 +72,8 @@ class ScanSerializer(serializers.ModelSerializer[Scan]):
             "errors",
             "near_misses",
             "unreadable",
+            "rechecked",
+            "changed",
             "accuracy",
             "error_rate",
             "message",
@@ -74,6 +82,106 @@ class ScanSerializer(serializers.ModelSerializer[Scan]):
             "started_at",
             "finished_at",
         ]
+
+
+class ShardCountsSerializer(serializers.Serializer[object]):
+    """How many shards of a scan are in each state."""
+
+    queued = serializers.IntegerField()
+    running = serializers.IntegerField()
+    done = serializers.IntegerField()
+    quarantined = serializers.IntegerField()
+
+
+class ScanProgressSerializer(serializers.Serializer[Watch]):
+    """How a scan goes; rate and pace are of the last minute while it runs."""
+
+    rate = serializers.FloatField(allow_null=True, help_text="Images per second")
+    seconds_left = serializers.SerializerMethodField(help_text="At that rate")
+    shards = serializers.SerializerMethodField()
+    pace = serializers.DictField(
+        help_text="What the workers measured: device, precision, images, seconds by "
+        "part, memory in MiB; empty when nothing is known"
+    )
+    bottleneck = serializers.CharField(
+        source="limit", help_text="What limits the speed, in a sentence; may be empty"
+    )
+
+    def get_seconds_left(self, seen: Watch) -> float | None:
+        """Return the time left, None when the scan does not move."""
+        return seen.left.total_seconds() if seen.left else None
+
+    @extend_schema_field(ShardCountsSerializer)
+    def get_shards(self, seen: Watch) -> dict[str, int]:
+        """Return the shards of each state, those that none is in included."""
+        return dict.fromkeys(Shard.State.values, 0) | seen.states
+
+
+class ScanDetailSerializer(ScanSerializer):
+    """A scan, and how it goes."""
+
+    progress = serializers.SerializerMethodField()
+
+    class Meta(ScanSerializer.Meta):
+        fields = [*ScanSerializer.Meta.fields, "progress"]
+
+    @extend_schema_field(ScanProgressSerializer)
+    def get_progress(self, scan: Scan) -> dict[str, Any]:
+        """Measure the scan now."""
+        return dict(ScanProgressSerializer(watch(scan)).data)
+
+
+class ShardSerializer(serializers.ModelSerializer[Shard]):
+    """A run of consecutive samples that one worker does at a time."""
+
+    pace = serializers.DictField(
+        read_only=True, help_text="What its worker measured; empty before it began"
+    )
+
+    class Meta:
+        model = Shard
+        fields = [
+            "number",
+            "state",
+            "samples",
+            "samples_done",
+            "attempts",
+            "failures",
+            "losses",
+            "worker",
+            "started_at",
+            "heartbeat_at",
+            "finished_at",
+            "correct",
+            "errors",
+            "near_misses",
+            "unreadable",
+            "rechecked",
+            "changed",
+            "pace",
+            "message",
+        ]
+
+
+class UnreadableSampleSerializer(serializers.ModelSerializer[UnreadableSample]):
+    """A sample that a scan could not read, and why."""
+
+    key = serializers.CharField(source="sample.key", read_only=True)
+    image = serializers.SerializerMethodField(
+        help_text="1280 pixels, WebP; null when the bytes could not be decoded"
+    )
+
+    class Meta:
+        model = UnreadableSample
+        fields = ["sample", "key", "reason", "image"]
+
+    def get_image(self, row: UnreadableSample) -> str | None:
+        """Return the address of the image for a signed-in browser, if there is one."""
+        if not row.digest:
+            return None
+        slug = self.context["view"].dataset.slug
+        where = [slug, row.scan_id, row.sample_id, row.digest, "focus"]
+        return reverse("scan-image", args=where)
 
 
 class ConfusionCountSerializer(serializers.ModelSerializer[ConfusionCount]):
@@ -95,7 +203,8 @@ class ScanRequest(serializers.Serializer[Scan]):
         choices=Split.choices, required=False, help_text="Empty: every sample"
     )
     settings = serializers.DictField(
-        required=False, help_text="Overrides, e.g. near_miss_below, batch_size"
+        required=False,
+        help_text="Overrides, e.g. near_miss_below, precision, batch_size",
     )
 
 
@@ -136,13 +245,18 @@ class ScansViewSet(
     serializer_class = ScanSerializer
     filterset_class = ScanFilter
     lookup_url_kwarg = "scan_id"
-    roles = {"create": Role.LEAD, "cancel": Role.LEAD}
+    roles = {"create": Role.LEAD, "cancel": Role.LEAD, "resume": Role.LEAD}
 
     def rows(self) -> QuerySet[Scan]:
         """Return the data set's scans with their progress."""
         return Scan.objects.for_dataset(self.dataset).with_names().with_progress()
 
-    @extend_schema(request=ScanRequest, responses={202: ScanSerializer})
+    @extend_schema(responses=ScanDetailSerializer)
+    def retrieve(self, request: Request, slug: str, scan_id: int) -> Response:
+        """Read one scan, and how it goes."""
+        return self._answer(self.get_object())
+
+    @extend_schema(request=ScanRequest, responses={202: ScanDetailSerializer})
     def create(self, request: Request, slug: str) -> Response:
         """Start a scan (lead); poll the scan that comes back."""
         body = self.read(ScanRequest(data=request.data))
@@ -157,11 +271,40 @@ class ScansViewSet(
         enqueue_scan(scan)
         return self._answer(scan, status=status.HTTP_202_ACCEPTED)
 
-    @extend_schema(request=None, responses=ScanSerializer)
+    @extend_schema(request=None, responses=ScanDetailSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, slug: str, scan_id: int) -> Response:
         """Stop a scan (lead); what its finished shards found stays."""
         return self._answer(cancel_scan(scan=self.get_object(), by=self.person))
+
+    @extend_schema(request=None, responses={202: ScanDetailSerializer})
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, slug: str, scan_id: int) -> Response:
+        """Go on with a partial, failed or cancelled scan (lead): what is missing runs."""
+        scan = resume_scan(scan=self.get_object(), by=self.person)
+        enqueue_scan(scan)
+        return self._answer(scan, status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(responses=ShardSerializer(many=True))
+    @action(
+        detail=True,
+        methods=["get"],
+        keyset=("number",),
+        filterset_class=ShardFilter,
+        queryset=Shard.objects.none(),
+    )
+    def shards(self, request: Request, slug: str, scan_id: int) -> Response:
+        """List the shards of a scan, the last first; `state` filters."""
+        scan = access_one(self.rows(), pk=scan_id)
+        shards: Any = scan.shards.all()  # the view's own rows are scans
+        return self.page_of(self.filter_queryset(shards), ShardSerializer)
+
+    @extend_schema(responses=UnreadableSampleSerializer(many=True), filters=False)
+    @action(detail=True, methods=["get"], keyset=("sample_id",), filterset_class=None)
+    def unreadable(self, request: Request, slug: str, scan_id: int) -> Response:
+        """List what a scan could not read, with the reasons."""
+        rows = self.get_object().unreadable_samples.select_related("sample")
+        return self.page_of(rows, UnreadableSampleSerializer)
 
     @extend_schema(responses=ConfusionCountSerializer(many=True), filters=False)
     @action(detail=True, methods=["get"], keyset=("count", "id"), filterset_class=None)
@@ -171,7 +314,7 @@ class ScansViewSet(
         return self.page_of(counts, ConfusionCountSerializer)
 
     def _answer(self, scan: Scan, *, status: int = status.HTTP_200_OK) -> Response:
-        answer = ScanSerializer(self.rows().get(pk=scan.pk))
+        answer = ScanDetailSerializer(self.rows().get(pk=scan.pk))
         return Response(answer.data, status=status)
 
 

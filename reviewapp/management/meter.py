@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a quiet line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, elsewhere one line at the end."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ from rich.progress import (
 )
 from rich.text import Text
 
-QUIET_SECONDS = 15.0
-
 
 class Meter:
     """Counts what is done, inside a `with` block.
 
     Args:
-        out: Where the quiet lines go; the bar goes to the error output.
+        out: Where the line goes; the bar goes to the error output.
         label: What is going on, such as "Scanning".
         total: How much there is to do, None while that is not known.
+        done: What was done before; the rate does not count it.
     """
 
-    def __init__(self, out: OutputWrapper, label: str, total: int | None) -> None:
-        self._out, self._label, self._total = out, label, total
-        self._done = 0
-        self._began = self._spoke = time.monotonic()
+    def __init__(
+        self, out: OutputWrapper, label: str, total: int | None, *, done: int = 0
+    ) -> None:
+        self._out, self._label = out, label
+        self._done = done
+        self._began = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task(label, total=total)
+        self._task = self._bar.add_task(label, total=total, completed=done, note="")
 
     def __enter__(self) -> Meter:
         self._bar.start()
@@ -69,11 +71,10 @@ class Meter:
         """Tell how many are done in all."""
         self._done = done
         self._bar.update(self._task, completed=done)
-        now = time.monotonic()
-        if self._bar.disable and now - self._spoke >= QUIET_SECONDS:
-            self._spoke = now
-            of = f" of {self._total:,}" if self._total is not None else ""
-            self._out.write(f"{self._label}: {done:,}{of}")
+
+    def note(self, text: str) -> None:
+        """Show a few words beside the bar, such as the device."""
+        self._bar.update(self._task, note=text)
 
 
 class _Rate(ProgressColumn):

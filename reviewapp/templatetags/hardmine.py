@@ -104,6 +104,22 @@ def duration(seconds: float | timedelta | None) -> str:
 
 
 @register.filter
+def ago(moment: datetime | None) -> str:
+    """Write how long ago a moment was, "12 s ago", or a dash when there is none."""
+    if moment is None:
+        return MISSING
+    return f"{duration(timezone.now() - moment)} ago"
+
+
+@register.filter
+def mebibytes(number: float | None) -> str:
+    """Write MiB as "612 MiB" or "3.4 GiB", or a dash when there is none."""
+    if number is None:
+        return MISSING
+    return f"{number:,.0f} MiB" if number < 1024 else f"{number / 1024:,.1f} GiB"
+
+
+@register.filter
 def when(moment: datetime | None) -> SafeString | str:
     """Write a moment as a <time> in the local zone, or a dash when there is none."""
     if moment is None:

@@ -1,4 +1,4 @@
-"""Thumbnails of findings, for those who may see the finding."""
+"""Thumbnails of findings and unreadable samples, for those who may see them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET
 
 from reviewapp.access import access_dataset, access_one
 from reviewapp.downloads import open_stored
-from reviewapp.models import Finding
+from reviewapp.models import Finding, Scan
 from reviewapp.thumbnails import SIZES, thumbnail_name
 from reviewapp.views.requests import UserRequest
 
@@ -25,13 +25,33 @@ def thumbnail(
     finding = access_one(
         Finding.objects.for_dataset(dataset), pk=finding_id, digest=digest
     )
+    return _send(request, finding.digest, size)
+
+
+@require_GET
+def unreadable(
+    request: UserRequest,
+    slug: str,
+    scan_id: int,
+    sample_id: int,
+    digest: str,
+    size: str,
+) -> HttpResponseBase:
+    """Send the thumbnail of a sample that a scan counts as unreadable, if there is one."""
+    dataset = access_dataset(request.user, slug)
+    scan = access_one(Scan.objects.for_dataset(dataset), pk=scan_id)
+    row = access_one(scan.unreadable_samples.all(), sample=sample_id, digest=digest)
+    return _send(request, row.digest, size)
+
+
+def _send(request: UserRequest, digest: str, size: str) -> HttpResponseBase:
     if size not in SIZES:
         raise Http404
-    etag = f'"{finding.digest}-{size}"'
+    etag = f'"{digest}-{size}"'
     response: HttpResponseBase | None = get_conditional_response(request, etag=etag)
     if response is None:
         stored = open_stored(
-            thumbnail_name(finding.digest, size),
+            thumbnail_name(digest, size),
             advice="The image itself is kept. The next scan makes it again.",
         )
         response = FileResponse(stored, content_type="image/webp")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
-
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.http import (
     require_GET,
     require_http_methods,
@@ -18,43 +15,31 @@ from django_htmx.http import HttpResponseStopPolling
 
 from mining.exceptions import MiningError
 from reviewapp.access import access_dataset, access_one, id_from
-from reviewapp.actions.scans import cancel_scan, start_scan
+from reviewapp.actions.scans import cancel_scan, resume_scan, start_scan
 from reviewapp.actions.schedules import schedule_scan, unschedule
 from reviewapp.downloads import open_stored
 from reviewapp.exceptions import HardmineError
-from reviewapp.filters import ScanFilter
+from reviewapp.filters import ScanFilter, ShardFilter
 from reviewapp.forms.scans import ScanForm, ScheduleForm
-from reviewapp.models import Dataset, Role, Scan
+from reviewapp.models import Dataset, Role, Scan, UnreadableSample
 from reviewapp.models.people import role_on
 from reviewapp.pagination import keyset_page
 from reviewapp.tasks import enqueue_scan
 from reviewapp.views.requests import UserRequest
+from reviewapp.watching import (
+    WORKERS_SHOWN,
+    recheck_line,
+    samples_of,
+    unreadable_by_reason,
+    watch,
+    with_first_keys,
+)
 
 PAGE_SIZE = 30
+ROWS = 50
 TOP_CONFUSIONS = 20
-UNREADABLE_SHOWN = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a scan is; rate in images per second."""
-
-    done: int
-    elapsed: timedelta | None
-    rate: float | None
-    left: timedelta | None
-
-
-def scan_progress(scan: Scan, *, done: int) -> Progress:
-    """Measure a scan from its start to now, or to its end."""
-    if scan.started_at is None:
-        return Progress(done, None, None, None)
-    elapsed = (scan.finished_at or timezone.now()) - scan.started_at
-    rate = done / elapsed.total_seconds() if done and elapsed else None
-    left = None
-    if rate and scan.is_active:
-        left = timedelta(seconds=max(0, scan.samples - done) / rate)
-    return Progress(done, elapsed, rate, left)
+TROUBLES_LIVE = 5
+UNREADABLE_SHOWN = 12
 
 
 @require_GET
@@ -108,26 +93,34 @@ def new(request: UserRequest, slug: str) -> HttpResponse:
 def detail(request: UserRequest, slug: str, scan_id: int) -> HttpResponse:
     """Show one scan: live while it runs, its facts afterwards."""
     dataset = access_dataset(request.user, slug)
-    scans = Scan.objects.for_dataset(dataset).with_names().with_progress()
-    scan = access_one(scans, pk=scan_id)
-    done: int = scan.samples_done or 0  # type: ignore[attr-defined]  # annotated
+    scan = access_one(Scan.objects.for_dataset(dataset).with_names(), pk=scan_id)
+    troubled = with_first_keys(scan.shards.troubled(), scan)
+    worst_first = troubled.order_by("-failures", "-losses", "number")
     context = {
         "dataset": dataset,
         "scan": scan,
-        "progress": scan_progress(scan, done=done),
-        "shards": scan.shards.all().counts_by_state(),
-        "troubled": scan.shards.troubled()[:5],
+        "watch": watch(scan),
+        "workers_shown": WORKERS_SHOWN,
+        "recheck": recheck_line(scan),
+        "troubled": worst_first[: TROUBLES_LIVE if scan.is_active else ROWS],
+        "can_resume": False,  # a poll that finds the scan ended loads the page anew
     }
     if request.htmx:
         return _live_fragment(request, scan, context)
+    role = role_on(request.user, dataset)
     context |= {
-        "role": role_on(request.user, dataset),
+        "role": role,
+        "can_resume": _can_resume(scan, role),
         "confusions": scan.confusion_counts.all().top(TOP_CONFUSIONS),
-        "unreadable": scan.unreadable_samples.select_related("sample").order_by("id")[
-            :UNREADABLE_SHOWN
-        ],
+        "reasons": unreadable_by_reason(scan),
+        "unreadable": _unreadable_of(scan).order_by("sample_id")[:UNREADABLE_SHOWN],
     }
     return render(request, "scans/detail.html", context)
+
+
+def _can_resume(scan: Scan, role: Role | None) -> bool:
+    resumable = scan.state in Scan.RESUMABLE and scan.model_version.has_checkpoint
+    return resumable and role is not None and role.leads
 
 
 def _live_fragment(
@@ -147,6 +140,79 @@ def cancel(request: UserRequest, slug: str, scan_id: int) -> HttpResponse:
     scan = access_one(Scan.objects.for_dataset(dataset), pk=scan_id)
     cancel_scan(scan=scan, by=request.user)
     return redirect("scan-detail", dataset.slug, scan.pk)
+
+
+@require_POST
+def resume(request: UserRequest, slug: str, scan_id: int) -> HttpResponse:
+    """Go on with a scan that ended without all its parts."""
+    dataset = access_dataset(request.user, slug, role=Role.LEAD)
+    scan = access_one(Scan.objects.for_dataset(dataset), pk=scan_id)
+    resume_scan(scan=scan, by=request.user)
+    enqueue_scan(scan)
+    return redirect("scan-detail", dataset.slug, scan.pk)
+
+
+@require_GET
+def parts(request: UserRequest, slug: str, scan_id: int) -> HttpResponse:
+    """List the parts of a scan, by state."""
+    dataset = access_dataset(request.user, slug)
+    scan = access_one(Scan.objects.for_dataset(dataset).with_names(), pk=scan_id)
+    filters = ShardFilter(
+        request.GET, queryset=with_first_keys(scan.shards.all(), scan)
+    )
+    context = {
+        "dataset": dataset,
+        "scan": scan,
+        "states": scan.shards.counts_by_state(),
+        "filters": filters,
+        "page": keyset_page(
+            filters.qs, by=("number",), after=request.GET.get("after"), size=ROWS
+        ),
+    }
+    return render(request, "scans/parts.html", context)
+
+
+@require_GET
+def part(request: UserRequest, slug: str, scan_id: int, part: int) -> HttpResponse:
+    """Show one part of a scan, counted from 1, and its samples."""
+    dataset = access_dataset(request.user, slug)
+    scans = Scan.objects.for_dataset(dataset).with_names()
+    scan = access_one(scans, pk=scan_id)
+    shard = access_one(scan.shards.all(), number=part - 1)
+    context = {
+        "dataset": dataset,
+        "scan": scan,
+        "shard": shard,
+        "page": keyset_page(
+            samples_of(shard), by=("id",), after=request.GET.get("after"), size=ROWS
+        ),
+    }
+    return render(request, "scans/part.html", context)
+
+
+@require_GET
+def unreadable(request: UserRequest, slug: str, scan_id: int) -> HttpResponse:
+    """List what a scan could not read, all of it or for one reason."""
+    dataset = access_dataset(request.user, slug)
+    scan = access_one(Scan.objects.for_dataset(dataset).with_names(), pk=scan_id)
+    rows = _unreadable_of(scan)
+    reason = request.GET.get("reason", "").replace("\0", "")
+    if reason:
+        rows = rows.filter(reason=reason)
+    context = {
+        "dataset": dataset,
+        "scan": scan,
+        "reason": reason,
+        "reasons": unreadable_by_reason(scan),
+        "page": keyset_page(
+            rows, by=("sample_id",), after=request.GET.get("after"), size=ROWS
+        ),
+    }
+    return render(request, "scans/unreadable.html", context)
+
+
+def _unreadable_of(scan: Scan) -> QuerySet[UnreadableSample]:
+    return scan.unreadable_samples.select_related("sample")
 
 
 @require_GET

@@ -1,4 +1,5 @@
-/* What htmx cannot say by itself: the server is gone, and "are you sure". */
+/* What htmx cannot say by itself: the server is gone, "are you sure", and that what is
+ * being clicked must not be replaced meanwhile. */
 (() => {
   const lost = "The server cannot be reached. What you see may be old; nothing is lost. The page tries again by itself where it shows progress.";
 
@@ -15,6 +16,16 @@
   document.addEventListener("htmx:sendError", showLost);
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.xhr.status) document.getElementById("server-lost")?.remove();
+  });
+  let pressed = false;
+  document.addEventListener("pointerdown", () => { pressed = true; });
+  for (const end of ["pointerup", "pointercancel"]) {
+    // The click comes after the pointer is up.
+    document.addEventListener(end, () => setTimeout(() => { pressed = false; }));
+  }
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const trigger = event.detail.elt.getAttribute("hx-trigger") ?? "";
+    if (pressed && trigger.startsWith("every")) event.detail.shouldSwap = false;
   });
   document.addEventListener("submit", (event) => {
     const question = event.submitter?.dataset.confirm;

@@ -97,6 +97,7 @@ def cells(transactional_db: None, data_root: Path, model_root: Path) -> Dataset:
 def _pages(dataset: Dataset) -> dict[str, str]:
     base = f"/datasets/{dataset.slug}"
     finding = Finding.objects.waiting().misclassified().hardest_first().first()
+    scan = f"{base}/scans/{Scan.objects.newest_first()[0].pk}/"
     return {
         "home": "/",
         "overview": f"{base}/",
@@ -108,7 +109,10 @@ def _pages(dataset: Dataset) -> dict[str, str]:
         "history": f"{base}/history/",
         "confusion": f"{base}/history/{Confusion.objects.most_frequent_first()[0].pk}/",
         "scans": f"{base}/scans/",
-        "scan": f"{base}/scans/{Scan.objects.newest_first()[0].pk}/",
+        "scan": scan,
+        "scan-parts": f"{scan}parts/",
+        "scan-part": f"{scan}parts/1/",
+        "scan-unreadable": f"{scan}unreadable/",
         "scan-new": f"{base}/scans/new/",
         "schedules": f"{base}/schedules/",
         "models": f"{base}/models/",

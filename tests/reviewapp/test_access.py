@@ -13,7 +13,15 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
 from reviewapp.actions.reviews import decide
-from reviewapp.models import Confusion, Finding, Membership, Registration, User, Verdict
+from reviewapp.models import (
+    Confusion,
+    Finding,
+    Membership,
+    Registration,
+    UnreadableSample,
+    User,
+    Verdict,
+)
 from reviewapp.thumbnails import thumbnail_name
 from tests import factories
 from tests.conftest import World
@@ -84,6 +92,10 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
     default_storage.save(thumbnail_name(finding.digest, "grid"), ContentFile(b"webp"))
     world.scan.artefact = default_storage.save("outcomes", ContentFile(b"parquet"))
     world.scan.save()
+    factories.ShardFactory(scan=world.scan, number=0)
+    UnreadableSample.objects.create(
+        scan=world.scan, sample=finding.sample, reason="cut", digest=finding.digest
+    )
     values = {
         "slug": world.dataset.slug,
         "registration_id": Registration.objects.get(dataset=world.dataset).pk,
@@ -91,6 +103,9 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         "model_id": world.model.pk,
         "version_id": world.scan.model_version_id,
         "scan_id": world.scan.pk,
+        "part": 1,
+        "sample_id": finding.sample_id,
+        "import_id": factories.ImportFactory(dataset=world.dataset).pk,
         "schedule_id": factories.ScheduleFactory(registered_model=world.model).pk,
         "confusion_id": Confusion.objects.get().pk,
         "finding_id": finding.pk,

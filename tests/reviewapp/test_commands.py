@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from rest_framework.test import APIClient
 
+from mining.types import ScanSettings
 from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.reviews import decide
 from reviewapp.management import scans as watching
@@ -174,17 +176,21 @@ def test_it_scans_and_prints_the_confusions(net: str, work_at_once: None) -> Non
         ["dog", "fox", "2", "33.3 %"],
         ["fox", "cat", "1", "16.7 %"],
     ]
-    assert lines[-1] == "6 errors (33.3 %) in 18 images"
+    end = lines.index("6 errors (33.3 %) in 18 images")
+    assert re.fullmatch(
+        r"18 images in [\d.]+ s: [\d,.]+ images/s, cpu, .*", lines[end + 1]
+    )
+    assert "of the time of" in lines[end + 2]  # what limits the speed
 
 
 def test_it_counts_what_could_not_be_read(
     animals: Dataset, net: str, folder: Path, work_at_once: None
 ) -> None:
     (folder / "test/cat/000.png").write_bytes(b"")
-    assert run("scan", "animals", net).splitlines()[-2:] == [
-        "6 errors (35.3 %) in 17 images",
-        "1 more could not be read; the scan's page says why",
-    ]
+    lines = run("scan", "animals", net).splitlines()
+    end = lines.index("6 errors (35.3 %) in 17 images")
+    assert lines[end + 1] == "1 more could not be read:"
+    assert lines[end + 2].startswith("  1 x ")
 
 
 def test_a_failed_scan_is_an_error_with_the_reason(
@@ -198,6 +204,73 @@ def test_a_failed_scan_is_an_error_with_the_reason(
     with pytest.raises(CommandError, match="failed: No such file") as caught:
         run("scan", "animals", net)
     assert caught.value.returncode == 1
+    assert "manage.py scan --resume" in str(caught.value)
+
+
+def test_a_partial_scan_prints_what_it_found_and_ends_with_status_3(
+    net: str, monkeypatch: pytest.MonkeyPatch, work_at_once: None
+) -> None:
+    monkeypatch.setattr(scan_command, "enqueue_scan", _run_all_but_the_last)
+    out = StringIO()
+    with pytest.raises(CommandError, match="partial") as caught:
+        call_command("scan", "animals", net, "--shard-size", "6", stdout=out)
+    assert caught.value.returncode == 3
+    scan = Scan.objects.get()
+    assert f"manage.py scan --resume {scan.pk}" in str(caught.value)
+    assert "in 12 images" in out.getvalue()
+
+    monkeypatch.setattr(scan_command, "enqueue_scan", scanning.run)
+    resumed = run("scan", "--resume", str(scan.pk))
+    assert f"Scan {scan.pk} goes on: net v1" in resumed
+    assert "6 errors (33.3 %) in 18 images" in resumed
+    with pytest.raises(CommandError, match="nothing to resume"):
+        run("scan", "--resume", str(scan.pk))
+
+
+def _run_all_but_the_last(scan: Scan) -> None:
+    last = scan.shards.order_by("number").last()
+    assert last
+    scan.shards.filter(pk=last.pk).update(
+        state="quarantined", failures=3, attempts=3, message="no disk"
+    )
+    scanning.run(scan)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("animals",), "Name a data set and a model"),
+        (("--resume", "999999"), "no scan 999999"),
+        (("animals", "net", "--resume", "1"), "takes nothing but"),
+        (("--resume", "1", "--batch-size", "8"), "takes nothing but"),
+        (("animals", "net", "--near-miss-below", "7"), "near_miss_below"),
+        (("animals", "net", "--precision", "float8"), "invalid choice"),
+    ],
+)
+def test_words_that_make_no_sense_are_refused(
+    net: str, words: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(CommandError, match=said):
+        run("scan", *words)
+    assert not Scan.objects.exists()
+
+
+def test_it_passes_the_settings_on(net: str, work_at_once: None) -> None:
+    words = "--precision float32 --device cpu --batch-size 4 --workers 1 --decode cpu"
+    more = "--near-miss-below 0.7 --shard-size 9"
+    run("scan", "animals", net, *words.split(), *more.split())
+    assert (
+        Scan.objects.get().settings
+        == ScanSettings(
+            precision="float32",
+            device="cpu",
+            batch_size=4,
+            workers=1,
+            decode="cpu",
+            near_miss_below=0.7,
+            shard_size=9,
+        ).to_dict()
+    )
 
 
 def test_ctrl_c_leaves_the_scan_to_its_worker(
@@ -206,7 +279,7 @@ def test_ctrl_c_leaves_the_scan_to_its_worker(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scan_command, "wait_for", interrupt)
+    monkeypatch.setattr(scan_command, "follow", interrupt)
     with pytest.raises(CommandError, match="goes on without this command") as caught:
         run("scan", "animals", net)
     assert caught.value.returncode == 130

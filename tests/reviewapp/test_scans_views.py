@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from reviewapp.models import Scan, Schedule, Shard, UnreadableSample
-from reviewapp.views.scans import Progress, scan_progress
+from mining.types import ScanSettings
+from reviewapp.models import Scan, Schedule, Shard
 from tests import factories
 
 HTMX = {"HX-Request": "true"}
@@ -94,24 +94,11 @@ def test_the_list_is_filtered_by_state(world, running, rita, client_of):
     assert "No scan is in this state" in nothing
 
 
-def test_the_rate_and_the_time_left_come_from_the_start(running):
-    running.finished_at = running.started_at + timedelta(seconds=10)
-    assert scan_progress(running, done=4) == Progress(
-        done=4,
-        elapsed=timedelta(seconds=10),
-        rate=0.4,
-        left=timedelta(seconds=5),
-    )
-    running.started_at = None
-    assert scan_progress(running, done=0) == Progress(0, None, None, None)
-
-
 def test_a_running_scan_is_live(running, rita, client_of):
     client = client_of(rita)
     page = client.get(page_of(running)).content.decode()
     assert 'max="6" value="4"' in page
     assert "4 of 6 images (66.7 %)" in page
-    assert "0.4 images/s, about 5 s left" in page
     assert "1 done" in page
     assert "1 running" in page
     assert 'hx-trigger="every 1s"' in page
@@ -141,8 +128,9 @@ def test_a_finished_scan_shows_its_facts(world, rita, client_of):
             predicted_label=label,
             count=n + 1,
         )
-    # session, user, data set, scan, shards, role, confusions, unreadable samples
-    assert before == queries(client, page_of(world.scan)) == 8
+    # session, user, data set, scan, shards by state, workers, paces, troubled shards,
+    # role, confusions, reasons
+    assert before == queries(client, page_of(world.scan)) == 11
 
 
 def test_a_scan_for_the_record_offers_no_review(world, rita, client_of):
@@ -166,20 +154,17 @@ def test_a_failed_scan_shows_why(version, rita, client_of):
         message="a <bad> file",
     )
     factories.ShardFactory(
-        scan=scan, samples=3, state=Shard.State.QUARANTINED, attempts=3, message="no memory"
+        scan=scan,
+        samples=3,
+        state=Shard.State.QUARANTINED,
+        attempts=4,
+        failures=3,
+        losses=1,
+        message="no <memory>",
     )
     html = client_of(rita).get(page_of(scan)).content.decode()
     assert "a &lt;bad&gt; file" in html
-    assert "Part 1, attempt 3: no memory" in html
-
-
-def test_unreadable_samples_are_listed_with_reasons(world, samples, rita, client_of):
-    UnreadableSample.objects.create(
-        scan=world.scan, sample=samples[0], reason="truncated image"
-    )
-    html = client_of(rita).get(page_of(world.scan)).content.decode()
-    assert samples[0].key in html
-    assert "truncated image" in html
+    assert "Failed 3 times, lost 1 time, attempt 4: no &lt;memory&gt;" in html
 
 
 def test_a_lead_starts_a_scan(
@@ -194,6 +179,7 @@ def test_a_lead_starts_a_scan(
         "batch_size": 8,
         "near_miss_below": 0.5,
         "precision": "float32",
+        "workers": "",
     }
     with django_capture_on_commit_callbacks() as callbacks:
         response = client.post(NEW, sent)
@@ -205,6 +191,8 @@ def test_a_lead_starts_a_scan(
     assert scan.trigger == Scan.Trigger.PAGE
     assert scan.settings["near_miss_below"] == 0.5
     assert scan.settings["batch_size"] == 8
+    assert scan.settings["precision"] == "float32"
+    assert scan.settings["workers"] == 0
     # The same again while it runs is refused, and what was typed stays.
     again = client.post(NEW, sent)
     assert f"Scan {scan.pk} of resnet v1 on Animals is still queued" in (
@@ -221,6 +209,11 @@ def test_a_lead_starts_a_scan(
         ("near_miss_below", "1.1"),
         ("near_miss_below", "nan"),
         ("precision", "float8"),
+        ("device", "tpu"),
+        ("decode", "disk"),
+        ("workers", "257"),
+        ("workers", "-1"),
+        ("shard_size", "0"),
         ("split", "holdout"),
         ("version", "0"),
     ],
@@ -237,7 +230,28 @@ def test_a_setting_out_of_range_starts_nothing(
     }
     response = client_of(lena).post(NEW, sent | {field: value})
     assert response.status_code == 200
-    assert "errorlist" in response.content.decode()
+    html = response.content.decode()
+    assert "errorlist" in html
+    assert ("<details open>" in html) == (field not in ("split", "version"))
+    assert not Scan.objects.exists()
+
+
+def test_settings_left_alone_take_their_defaults(version, samples, lena, client_of):
+    sent = {"version": version.pk, "split": "", "shard_size": 2, "compile": "on"}
+    client_of(lena).post(NEW, sent)
+    scan = Scan.objects.get()
+    chosen = {"shard_size": 2, "compile": True}
+    assert scan.settings == ScanSettings().to_dict() | chosen
+    assert scan.shards.count() == 3
+
+
+def test_predictions_made_elsewhere_cannot_be_scanned_again(
+    version, samples, lena, client_of
+):
+    version.format = version.Format.PREDICTIONS
+    version.save(update_fields=["format"])
+    assert "No model to scan with" in client_of(lena).get(NEW).content.decode()
+    client_of(lena).post(NEW, {"version": version.pk})
     assert not Scan.objects.exists()
 
 
@@ -259,7 +273,7 @@ def test_a_version_of_another_data_set_cannot_be_scanned(
 
 def test_only_leads_start_and_stop(running, rita, lena, charlie, client_of):
     cancel = page_of(running, "scan-cancel")
-    for address in (NEW, cancel):
+    for address in (NEW, cancel, page_of(running, "scan-resume")):
         assert client_of(rita).post(address).status_code == 403
         assert client_of(charlie).post(address).status_code == 404
     running.refresh_from_db()
@@ -276,7 +290,7 @@ def test_only_leads_start_and_stop(running, rita, lena, charlie, client_of):
 
 def test_a_scan_of_another_data_set_is_not_there(world, rita, charlie, client_of):
     foreign = factories.ScanFactory()
-    for name in ("scan-detail", "scan-outcomes"):
+    for name in ("scan-detail", "scan-outcomes", "scan-parts", "scan-unreadable"):
         assert client_of(rita).get(page_of(foreign, name)).status_code == 404
         assert client_of(charlie).get(page_of(world.scan, name)).status_code == 404
 
