@@ -4,8 +4,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
+# For data sets and storage in buckets: s3, gcs, both or "".
+ARG EXTRAS=s3
 # The dependencies alone, so that a change of the program does not install them again.
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt
+RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *(r for e in sys.argv[1:] for r in p['optional-dependencies'][e]), sep='\n')" $EXTRAS > requirements.txt
 RUN /opt/venv/bin/pip install -r requirements.txt -c constraints.txt
 
 FROM python:3.11-slim-bookworm

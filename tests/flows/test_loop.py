@@ -123,6 +123,7 @@ def check_findings(scan: Scan, digits: Digits) -> None:
 def scan_from_the_page(page) -> Scan:
     page.goto("/datasets/digits/scans/new/")
     page.select_option("[name=split]", "test")
+    page.get_by_text("More settings").click()
     page.select_option("[name=precision]", "float32")
     page.click("main form[method=post] button[type=submit]")
     page.wait_for_url("**/scans/*/")
