@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
 from django.core.files import File
@@ -13,6 +12,7 @@ from django.utils.text import slugify
 
 from reviewapp.exceptions import HardmineError, Refused
 from reviewapp.models import Export
+from reviewapp.storage import storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -35,18 +35,12 @@ def open_stored(name: str, *, advice: str) -> File[Any]:
     """
     try:
         return default_storage.open(name)
-    except _storage_errors() as error:
+    except storage_errors() as error:
         if not isinstance(error, FileNotFoundError):
             logger.warning("%s cannot be read: %s", name, error)
         raise NotStored(
             f"{name} is gone or cannot be read from the storage. {advice}"
         ) from error
-
-
-def _storage_errors() -> tuple[type[Exception], ...]:
-    """Return what a storage raises: a bucket's errors are botocore's, an extra."""
-    module = sys.modules.get("botocore.exceptions")
-    return (OSError, module.ClientError, module.BotoCoreError) if module else (OSError,)
 
 
 def export_name(export: Export) -> str:

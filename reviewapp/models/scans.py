@@ -195,12 +195,15 @@ def _a_lease_ago() -> datetime:
     return timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
 
 
+UNFINISHED = Q(state__in=["queued", "running"])  # shards that wait or run
+
+
 class ShardQuerySet(models.QuerySet["Shard"]):
     """Vocabulary for shards."""
 
     def unfinished(self) -> ShardQuerySet:
         """Keep those that wait or run."""
-        return self.filter(state__in=(Shard.State.QUEUED, Shard.State.RUNNING))
+        return self.filter(UNFINISHED)
 
     def undone(self) -> ShardQuerySet:
         """Keep those that a resumed scan runs again."""
@@ -318,6 +321,10 @@ class Shard(models.Model):
                 fields=["heartbeat_at"],
                 name="shard_running_by_heartbeat",
                 condition=Q(state="running"),
+            ),
+            # Whether a scan has any left, asked at the end of each.
+            models.Index(
+                fields=["scan"], name="shard_unfinished", condition=UNFINISHED
             ),
         ]
 
