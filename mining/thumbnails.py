@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Final
 
@@ -11,29 +12,39 @@ from mining.images import decoded
 
 SMALL_SIDE: Final = 96
 _QUALITY: Final = 80
+_METHOD: Final = 0  # a quarter larger than the usual method, and encoded in a quarter
 _OVERSAMPLING: Final = 2  # what the filter needs to see of a JPEG decoded smaller
 
 
 def make_thumbnail(data: bytes, *, longest_side: int) -> bytes:
-    """Return a WebP of an image whose longest side is at most `longest_side` pixels.
+    """Return what `make_thumbnails` makes for one size."""
+    return make_thumbnails(data, longest_sides=[longest_side])[0]
 
-    Images of up to 96 pixels are enlarged by a whole factor, up to a quarter of
-    `longest_side`, with hard pixel edges: 28 x 28 pixels would not be seen otherwise. Others
-    are never enlarged. The same bytes give the same thumbnail.
+
+def make_thumbnails(data: bytes, *, longest_sides: Sequence[int]) -> list[bytes]:
+    """Return WebPs of an image, decoded once, for each length of the longest side.
+
+    Images of up to 96 pixels are enlarged by a whole factor, up to a quarter of that
+    length, with hard pixel edges: 28 x 28 pixels would not be seen otherwise. Others are
+    never enlarged. The same bytes give the same thumbnails.
 
     Args:
         data: The whole file of the original.
-        longest_side: In pixels, above 0.
+        longest_sides: In pixels, above 0; at least one.
 
     Raises:
         UnreadableImage: The original cannot be decoded.
     """
-    if longest_side < 1:
-        raise ValueError(f"longest_side must be above 0, not {longest_side}")
-    with decoded(data, mode=None, enough_side=_OVERSAMPLING * longest_side) as image:
-        small = _sized(image, longest_side).convert("RGB")
+    if min(longest_sides) < 1:
+        raise ValueError(f"longest_side must be above 0, not {min(longest_sides)}")
+    enough = _OVERSAMPLING * max(longest_sides)
+    with decoded(data, mode=None, enough_side=enough) as image:
+        return [_encoded(_sized(image, side)) for side in longest_sides]
+
+
+def _encoded(image: Image.Image) -> bytes:
     buffer = BytesIO()
-    small.save(buffer, "WEBP", quality=_QUALITY)
+    image.convert("RGB").save(buffer, "WEBP", quality=_QUALITY, method=_METHOD)
     return buffer.getvalue()
 
 
@@ -44,5 +55,7 @@ def _sized(image: Image.Image, longest_side: int) -> Image.Image:
         size = (image.width * factor, image.height * factor)
         return image.resize(size, Image.Resampling.NEAREST)
     if longest > longest_side:
-        image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+        share = longest_side / longest
+        size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+        return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     return image

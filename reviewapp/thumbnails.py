@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.core.files.storage import default_storage
 
 from mining.exceptions import UnreadableImage
-from mining.thumbnails import make_thumbnail
+from mining.thumbnails import make_thumbnails
 from reviewapp.storage import store_bytes
 
 SIZES = {"grid": 256, "focus": 1280}  # longest side in pixels
@@ -24,13 +24,17 @@ def ensure_thumbnails(digest: str, data: bytes) -> bool:
     Raises:
         ArtefactError: The storage could not take one.
     """
-    for size, side in SIZES.items():
-        name = thumbnail_name(digest, size)
-        if default_storage.exists(name):
-            continue
-        try:
-            thumbnail = make_thumbnail(data, longest_side=side)
-        except UnreadableImage:  # the page shows a blank
-            return False
+    missing = {
+        name: side
+        for size, side in SIZES.items()
+        if not default_storage.exists(name := thumbnail_name(digest, size))
+    }
+    if not missing:
+        return True
+    try:
+        made = make_thumbnails(data, longest_sides=list(missing.values()))
+    except UnreadableImage:  # the page shows a blank
+        return False
+    for name, thumbnail in zip(missing, made, strict=True):
         store_bytes(name, thumbnail)
     return True

@@ -207,7 +207,11 @@ class Finding(models.Model):
         related_name="findings",
     )
     sample = models.ForeignKey(
-        Sample, models.CASCADE, db_index=False, related_name="findings"
+        Sample,
+        models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="findings",
     )
     true_label = models.ForeignKey(
         Label,
@@ -319,8 +323,10 @@ class Finding(models.Model):
 class Sighting(models.Model):
     """A finding as one scan saw it."""
 
-    finding = models.ForeignKey(Finding, models.CASCADE, related_name="sightings")
-    # `sighting_once` leads with it; a statement trigger (migration 0006) keeps it.
+    # Statement triggers (migration 0008) keep both; `sighting_once` leads with the scan.
+    finding = models.ForeignKey(
+        Finding, models.CASCADE, db_constraint=False, related_name="sightings"
+    )
     scan = models.ForeignKey(
         Scan,
         models.CASCADE,

@@ -370,7 +370,9 @@ def _point_at(database: dict, broker_url: str) -> None:
     connections["default"].close()
     connections.settings["default"] = database
     del connections["default"]
+    # Each by itself: a test that changed one of them has left it set.
     app.conf.broker_url = broker_url
+    app.conf.broker_read_url = app.conf.broker_write_url = broker_url
     app._pool = None
     app.amqp._producer_pool = None
 

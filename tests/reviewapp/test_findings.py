@@ -310,15 +310,20 @@ def wait_for_a_lock() -> None:
 # --- what statement triggers keep in place of foreign keys ---------------------------
 
 
-def test_a_finding_names_a_model_and_labels_of_its_data_set(world):
+def test_a_finding_names_a_model_labels_and_a_sample_of_its_data_set(world):
     other = factories.LabelFactory(dataset=factories.DatasetFactory())
+    foreign = factories.SampleFactory(dataset=other.dataset, label=other)
     stranger = factories.RegisteredModelFactory()
     options = {
         "sample": world.findings[0].sample,
         "predicted_label": world.labels[2],
         "registered_model": world.model,
     }
-    for wrong in ({"predicted_label": other}, {"registered_model": stranger}):
+    for wrong in (
+        {"predicted_label": other},
+        {"registered_model": stranger},
+        {"sample": foreign, "dataset": world.dataset},
+    ):
         with pytest.raises(IntegrityError, match="data set"), transaction.atomic():
             factories.FindingFactory(**{**options, **wrong})
     factories.FindingFactory(**options)
@@ -331,7 +336,15 @@ def test_a_sighting_names_a_scan_that_is_there(world):
         )
 
 
-@pytest.mark.parametrize("table", ["label", "registeredmodel", "scan"])
+def test_a_sighting_names_a_finding_that_is_there(world):
+    gone = Finding(pk=world.findings[-1].pk + 1000, priority=0.5, confidence=0.5)
+    with pytest.raises(IntegrityError, match="finding"), transaction.atomic():
+        factories.SightingFactory(finding=gone, scan=world.scan)
+
+
+@pytest.mark.parametrize(
+    "table", ["label", "registeredmodel", "scan", "sample", "finding"]
+)
 def test_what_findings_name_cannot_be_deleted(world, table):
     delete = f"DELETE FROM reviewapp_{table}"
     with connection.cursor() as cursor, transaction.atomic():

@@ -90,7 +90,7 @@ def test_without_a_broker_the_export_waits_and_so_does_nobody(
             f"{URL}{fix_set.pk}/exports/", {"format": "csv"}
         )
     assert response.status_code == 302
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # tried once; it would try for longer
     assert Export.objects.get().state == Export.State.QUEUED
     assert "run_export was not sent" in caplog.text
 
