@@ -16,11 +16,6 @@ _METHOD: Final = 0  # a quarter larger than the usual method, and encoded in a q
 _OVERSAMPLING: Final = 2  # what the filter needs to see of a JPEG decoded smaller
 
 
-def make_thumbnail(data: bytes, *, longest_side: int) -> bytes:
-    """Return what `make_thumbnails` makes for one size."""
-    return make_thumbnails(data, longest_sides=[longest_side])[0]
-
-
 def make_thumbnails(data: bytes, *, longest_sides: Sequence[int]) -> list[bytes]:
     """Return WebPs of an image, decoded once, for each length of the longest side.
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mining.exceptions import UnreadableImage
-from mining.thumbnails import make_thumbnail
+from mining.thumbnails import make_thumbnails
 from tests.mining.pictures import encode, write
 
 # `ru_maxrss` would begin with what the parent used; the kernel's own mark does not.
@@ -20,7 +20,7 @@ _MEASURE = """
 import re, sys
 from pathlib import Path
 from mining.images import decode_image
-from mining.thumbnails import make_thumbnail
+from mining.thumbnails import make_thumbnails
 
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -50,8 +50,8 @@ def bytes_per_pixel(path: Path, image: Image.Image, call: str, kind: str) -> flo
     ("mode", "kind", "call", "most"),
     [
         # A pixel takes 1 byte in grey and 4 in colour; whole copies took 5, 8 and 20.
-        ("L", "PNG", "make_thumbnail(data, longest_side=1280)", 3),
-        ("RGB", "JPEG", "make_thumbnail(data, longest_side=1280)", 3),
+        ("L", "PNG", "make_thumbnails(data, longest_sides=[1280])", 3),
+        ("RGB", "JPEG", "make_thumbnails(data, longest_sides=[1280])", 3),
         ("RGB", "PNG", "decode_image(data)", 6.5),
         ("RGBA", "PNG", "decode_image(data)", 12),
     ],
@@ -70,4 +70,4 @@ def test_a_tiny_file_of_200_million_pixels_is_refused():
     data = struct.pack("<4sI4xH", b"II*\0", 12, len(tags)) + entries + bytes(4)
     assert len(data) == 126
     with pytest.raises(UnreadableImage, match="more than 100,000,000 pixels"):
-        make_thumbnail(data, longest_side=256)
+        make_thumbnails(data, longest_sides=[256])

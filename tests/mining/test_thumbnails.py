@@ -8,12 +8,31 @@ from PIL import Image
 
 from mining import thumbnails
 from mining.exceptions import UnreadableImage
-from mining.thumbnails import make_thumbnail
+from mining.thumbnails import make_thumbnails
 from tests.mining.pictures import encode, noise, png
 
 
 def opened(data: bytes) -> Image.Image:
     return Image.open(BytesIO(data))
+
+
+def make_thumbnail(data: bytes, *, longest_side: int) -> bytes:
+    (thumbnail,) = make_thumbnails(data, longest_sides=[longest_side])
+    return thumbnail
+
+
+def test_several_sizes_come_from_one_decoding(monkeypatch):
+    decodings = []
+    decoded = thumbnails.decoded
+
+    def counted(*arguments, **options):
+        decodings.append(arguments)
+        return decoded(*arguments, **options)
+
+    monkeypatch.setattr(thumbnails, "decoded", counted)
+    made = make_thumbnails(png(size=(800, 400)), longest_sides=[100, 320])
+    assert [opened(data).size for data in made] == [(100, 50), (320, 160)]
+    assert len(decodings) == 1
 
 
 @pytest.mark.parametrize(
