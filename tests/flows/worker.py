@@ -35,7 +35,16 @@ def worker(*, queues: str = "scan,default") -> Iterator[subprocess.Popen[bytes]]
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "celery", "-A", "reviewapp", "worker"]
-    options = ["-Q", queues, "--pool", "solo", "--loglevel", "WARNING"]
+    options = [
+        "-Q",
+        queues,
+        "--pool",
+        "solo",
+        "--concurrency",
+        "1",
+        "--loglevel",
+        "WARNING",
+    ]
     process = subprocess.Popen(
         [*command, *options], cwd=settings.BASE_DIR, env=environment
     )
