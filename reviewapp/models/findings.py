@@ -191,7 +191,7 @@ class Finding(models.Model):
     PRESENT = (Presence.SEEN, Presence.REGRESSED)
 
     # An index of its own only for what no other index leads with. Statement triggers
-    # (migration 0006) keep what has no foreign key: it would be looked up per row.
+    # (migrations 0006, 0008) keep what a foreign key would look up per row.
     dataset = models.ForeignKey(
         Dataset,
         models.CASCADE,
