@@ -28,6 +28,7 @@ from reviewapp.actions.imports import (
     end_import,
     refuse_import,
     retry_import,
+    take_back_shard,
 )
 from reviewapp.actions.scans import claim_shard
 from reviewapp.checking import Check
@@ -202,10 +203,7 @@ def _record(job: Import, scan: Scan, pulse: _Pulse) -> None:
     waiting = scan.shards.unfinished().order_by("number")
     for shard_id in list(waiting.values_list("pk", flat=True)):
         pulse.beat(now=True)
-        # A shard in the hands of a worker that died: this import has one worker alone.
-        Shard.objects.filter(pk=shard_id, state=Shard.State.RUNNING).update(
-            state=Shard.State.QUEUED
-        )
+        take_back_shard(shard_id=shard_id)
         shard = claim_shard(shard_id=shard_id, worker=f"import {job.pk}")
         if shard is None:  # the scan was cancelled
             return

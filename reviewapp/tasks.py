@@ -32,6 +32,7 @@ from reviewapp.actions.scans import (
     requeue_silent_shards,
     start_scan,
 )
+from reviewapp.actions.schedules import note_run
 from reviewapp.exceptions import HardmineError, plain_message
 from reviewapp.importing import run_import as run_import_from_file
 from reviewapp.models import Export, Import, Registration, Scan, Schedule, Shard
@@ -130,7 +131,7 @@ def start_scheduled_scan(schedule_id: int) -> None:
     else:
         message = f"{timezone.now():%Y-%m-%d %H:%M} started scan {scan.pk}"
         enqueue_scan(scan)
-    Schedule.objects.filter(pk=schedule.pk).update(last_message=message)
+    note_run(schedule=schedule, message=message)
 
 
 @shared_task

@@ -24,6 +24,7 @@ from reviewapp.models import (
     RegisteredModel,
     Registration,
     Scan,
+    Shard,
 )
 from reviewapp.models.events import record
 from reviewapp.models.imports import ImportQuerySet
@@ -314,3 +315,13 @@ def _forget_file(job: Import) -> None:
     if job.file:
         delete_files([job.file])
         Import.objects.filter(pk=job.pk).update(file="")
+
+
+def take_back_shard(*, shard_id: int) -> None:
+    """Let a shard of an import be claimed again that a dead worker still holds.
+
+    Only for whoever has claimed the import: it has one worker alone.
+    """
+    Shard.objects.filter(pk=shard_id, state=Shard.State.RUNNING).update(
+        state=Shard.State.QUEUED
+    )

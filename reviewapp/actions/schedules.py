@@ -102,3 +102,8 @@ def _times(line: str) -> CrontabSchedule:
     return known.first() or CrontabSchedule.objects.create(
         **times, timezone=settings.TIME_ZONE
     )
+
+
+def note_run(*, schedule: Schedule, message: str) -> None:
+    """Keep what became of a schedule's last turn, for its list."""
+    Schedule.objects.filter(pk=schedule.pk).update(last_message=message)
