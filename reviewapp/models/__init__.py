@@ -8,11 +8,14 @@ from reviewapp.models.events import Event
 from reviewapp.models.findings import Claim, Finding, Sighting, Skip
 from reviewapp.models.fixsets import Export, FixItem, FixSet
 from reviewapp.models.imports import Import
+from reviewapp.models.opinions import KnownAnswer, KnownAttempt, Opinion
 from reviewapp.models.people import Membership, Role, User
+from reviewapp.models.ranking import Exemplar, Lookalike, Ranker
 from reviewapp.models.registry import ModelVersion, RegisteredModel
-from reviewapp.models.reviews import Cause, Review, Undo, Verdict
+from reviewapp.models.reviews import Cause, DismissReason, Review, Undo, Verdict
 from reviewapp.models.scans import ConfusionCount, Scan, Shard, UnreadableSample
 from reviewapp.models.schedules import Schedule
+from reviewapp.models.standings import Standing
 
 __all__ = [
     "Cause",
@@ -21,15 +24,22 @@ __all__ = [
     "ConfusionCount",
     "ConfusionEvent",
     "Dataset",
+    "DismissReason",
     "Event",
+    "Exemplar",
     "Export",
     "Finding",
     "FixItem",
     "FixSet",
     "Import",
+    "KnownAnswer",
+    "KnownAttempt",
     "Label",
+    "Lookalike",
     "Membership",
     "ModelVersion",
+    "Opinion",
+    "Ranker",
     "RegisteredModel",
     "Registration",
     "Review",
@@ -41,6 +51,7 @@ __all__ = [
     "Sighting",
     "Skip",
     "Split",
+    "Standing",
     "Undo",
     "UnreadableSample",
     "User",

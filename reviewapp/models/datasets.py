@@ -61,12 +61,36 @@ class Dataset(models.Model):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
     )
+    overlap = models.PositiveSmallIntegerField(
+        default=1, help_text="Reviewers who judge one finding, blind; 1: no overlap"
+    )
+    overlap_share = models.FloatField(
+        default=1.0, help_text="Share of the findings that get the overlap, 0-1"
+    )
+    known_rate = models.FloatField(
+        default=0.0,
+        help_text="Share of what is handed out whose answer is known, 0-0.5",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = DatasetQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(overlap__gte=1, overlap__lte=5),
+                name="dataset_overlap_1_5",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(overlap_share__gte=0, overlap_share__lte=1),
+                name="dataset_overlap_share_0_1",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(known_rate__gte=0, known_rate__lte=0.5),
+                name="dataset_known_rate_0_half",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

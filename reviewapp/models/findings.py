@@ -180,6 +180,8 @@ class Finding(models.Model):
         CONFIRMED = "confirmed", "confirmed"
         RELABELLED = "relabelled", "relabelled"
         DISMISSED = "dismissed", "dismissed"
+        FLAGGED = "flagged", "flagged"  # for a second opinion
+        DISPUTED = "disputed", "disputed"  # blind opinions differ
 
     class Presence(models.TextChoices):
         SEEN = "seen", "seen now"
@@ -260,7 +262,14 @@ class Finding(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(
-                    review_state__in=["open", "confirmed", "relabelled", "dismissed"]
+                    review_state__in=[
+                        "open",
+                        "confirmed",
+                        "relabelled",
+                        "dismissed",
+                        "flagged",
+                        "disputed",
+                    ]
                 ),
                 name="finding_review_state_known",
             ),

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 class User(AbstractUser):
     """An account. What it may see comes from its memberships."""
 
+    keys: models.JSONField[dict[str, str], dict[str, str]] = models.JSONField(
+        default=dict, blank=True, help_text="Action -> key, where not the usual one"
+    )
+
     @property
     def may_register_datasets(self) -> bool:
         """Whether this person may bring in a new data set."""

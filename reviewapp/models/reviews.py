@@ -57,6 +57,7 @@ class Verdict(models.TextChoices):
     CONFIRM = "confirm", "confirm"  # the label is right, the model is wrong
     RELABEL = "relabel", "relabel"  # the label is wrong
     DISMISS = "dismiss", "dismiss"  # neither is worth fixing
+    FLAG = "flag", "flag"  # somebody else should look
 
     @property
     def review_state(self) -> Finding.ReviewState:
@@ -65,7 +66,17 @@ class Verdict(models.TextChoices):
             Verdict.CONFIRM: Finding.ReviewState.CONFIRMED,
             Verdict.RELABEL: Finding.ReviewState.RELABELLED,
             Verdict.DISMISS: Finding.ReviewState.DISMISSED,
+            Verdict.FLAG: Finding.ReviewState.FLAGGED,
         }[self]
+
+
+class DismissReason(models.TextChoices):
+    """Why a finding is not worth fixing."""
+
+    AMBIGUOUS = "ambiguous", "ambiguous"
+    OUT_OF_SCOPE = "out_of_scope", "out of scope"
+    DUPLICATE = "duplicate", "duplicate"
+    UNREADABLE = "unreadable", "unreadable"
 
 
 class ReviewQuerySet(models.QuerySet["Review"]):
@@ -128,7 +139,18 @@ class Review(models.Model):
         default=list,
         help_text="[finding id, presence before] of what a relabel put aside",
     )
+    reason = models.CharField(
+        max_length=12, choices=DismissReason, blank=True, help_text="Of a dismissal"
+    )
     note = models.TextField(blank=True)
+    key = models.UUIDField(
+        null=True,
+        help_text="The client's; a retry repeats it and is not a second verdict",
+    )
+    batch = models.UUIDField(
+        null=True,
+        help_text="Shared by verdicts that were given, and are undone, as one",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ReviewQuerySet.as_manager()
@@ -147,13 +169,28 @@ class Review(models.Model):
                 condition=Q(causes__contained_by=Cause.values),
                 name="review_causes_known",
             ),
+            models.CheckConstraint(
+                condition=Q(reason="")
+                | Q(verdict="dismiss", reason__in=DismissReason.values),
+                name="review_reason_of_dismissal",
+            ),
             models.UniqueConstraint(
                 fields=["finding", "finding_version"], name="review_once_per_version"
+            ),
+            models.UniqueConstraint(
+                fields=["reviewer", "key", "finding"],
+                name="review_once_per_key",
+                condition=Q(key__isnull=False),
             ),
         ]
         indexes = [
             # "Undo my last verdict", and each reviewer's own list.
             models.Index(fields=["reviewer", "-id"], name="review_reviewer_newest"),
+            models.Index(
+                fields=["batch"],
+                name="review_batch",
+                condition=Q(batch__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
