@@ -10,9 +10,10 @@ never looked at by these actions.
 
 For each shard size there are two runs. *Flat out*: workers pretend no work, so the
 servers are the limit. *Paced*: each shard takes as long as a GPU needs for it, with the
-share of errors of a good model. With --check: the 99th percentile of a claim is under
-50 ms in paced runs whose shards take a second or more, nobody fails, and every shard is
-counted exactly once.
+share of errors of a good model. With --check: the 99th percentile of a claim is under a
+tenth of the shard's own time in paced runs whose shards take a second or more, nobody
+fails, and every shard is counted exactly once. The 100 workers share the cores with the
+servers: what they show is what a host this small carries, not what a claim costs.
 """
 
 # ruff: noqa: T201
@@ -39,7 +40,7 @@ from tests.benchmarks.meters import Meters, Watch
 from tests.benchmarks.scratch import ROOT, scratch
 
 CLASSES = 10
-TARGET_MS = 50.0
+TARGET = 0.1  # of a shard's time, for the 99th percentile of a claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,8 @@ def run(plan: Plan, folder: Path) -> bool:
         print("    NOT every shard was counted exactly once")
     # Shorter ones keep these few cores busy with being 100 hosts.
     promised = plan.seconds >= 1
-    return whole and (not promised or percentile(tally.claim, 99) < TARGET_MS)
+    worst = percentile(tally.claim, 99) / 1000
+    return whole and (not promised or worst < TARGET * plan.seconds)
 
 
 def is_whole(scan: object, plan: Plan) -> bool:
