@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import errno
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from mining import artefact
 from mining.artefact import (
     OUTCOME_SCHEMA,
+    iter_columns,
     iter_outcomes,
     merge_outcomes,
     read_classes,
@@ -20,7 +24,9 @@ from mining.artefact import (
     write_outcomes,
 )
 from mining.exceptions import ArtefactError, ScanCountMismatch
-from mining.types import Outcome, SampleRef
+from mining.types import Look, Outcome, SampleRef
+
+LOOK = Look(-(2**63) + 5, 0.5, 0.25, 12.5, 80, 60, "JPEG", 4321)
 
 
 def outcomes(start: int, stop: int) -> list[Outcome]:
@@ -32,6 +38,13 @@ def outcomes(start: int, stop: int) -> list[Outcome]:
         )
         for n in range(start, stop)
     ]  # fmt: skip
+
+
+def older(path: Path, names: Sequence[str]) -> Path:
+    """Leave only these columns in an artefact."""
+    table = pq.read_table(path)
+    pq.write_table(table.select(names), path)
+    return path
 
 
 def same(found: Outcome, expected: Outcome) -> bool:
@@ -47,14 +60,42 @@ def test_outcomes_come_back_as_they_were(tmp_path):
     rows = [
         *outcomes(0, 5),
         Outcome.unreadable(SampleRef(9, "x", "x", 2, "d"), "empty"),
+        replace(outcomes(6, 7)[0], look=LOOK),
+        replace(outcomes(7, 8)[0], look=replace(LOOK, phash=None)),
     ]
-    assert write_outcomes(path, iter(rows), classes=("é", "b")) == 6
+    assert write_outcomes(path, iter(rows), classes=("é", "b")) == 8
     assert all(same(*pair) for pair in zip(iter_outcomes(path), rows, strict=True))
     assert read_classes(path) == ("é", "b")
     assert read_outcomes(path).schema.equals(OUTCOME_SCHEMA)
     assert read_outcomes(path, ["predicted"]).to_pydict() == {
-        "predicted": [0, 1, 0, 1, 0, None]
+        "predicted": [0, 1, 0, 1, 0, None, 0, 1]
     }
+    assert read_outcomes(path, ["phash", "id"]).to_pydict() == {
+        "phash": [None] * 6 + [-(2**63) + 5, None],
+        "id": [0, 1, 2, 3, 4, 9, 6, 7],
+    }
+
+
+def test_an_older_artefact_has_no_looks(tmp_path):
+    path = tmp_path / "a"
+    write_outcomes(path, outcomes(0, 5), classes=("a", "b"))
+    older(path, OUTCOME_SCHEMA.names[:12])
+    assert list(iter_outcomes(path)) == outcomes(0, 5)
+    assert read_outcomes(path, ["phash"]).to_pydict() == {"phash": [None] * 5}
+    assert read_outcomes(path).schema.equals(OUTCOME_SCHEMA)
+    (table,) = iter_columns(path, ["width", "id"])
+    assert table.to_pydict() == {"width": [None] * 5, "id": [0, 1, 2, 3, 4]}
+    (table,) = iter_columns(path, ["width"])
+    assert table.to_pydict() == {"width": [None] * 5}
+
+
+def test_an_older_part_is_merged_with_one_that_has_looks(tmp_path):
+    rows = [replace(row, look=LOOK) for row in outcomes(5, 9)]
+    write_outcomes(tmp_path / "1", outcomes(0, 5))
+    write_outcomes(tmp_path / "2", rows)
+    older(tmp_path / "1", OUTCOME_SCHEMA.names[:12])
+    merge_outcomes([tmp_path / "1", tmp_path / "2"], tmp_path / "all", 9)
+    assert list(iter_outcomes(tmp_path / "all")) == [*outcomes(0, 5), *rows]
 
 
 def test_a_file_object_gets_the_same_bytes(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def fed(
     pace = pace or Pace()
     lane = Lane(
         predictor,
-        settings=SETTINGS,
+        settings=options.get("settings", SETTINGS),
         preprocessing=preprocessing,
         keep=options.get("keep"),
         pace=pace,
@@ -181,7 +182,27 @@ def test_near_ties_are_decoded_by_the_cpu_again(photos, monkeypatch):
     options = {"preprocessing": COLOUR}
     ((*found,),) = fed(Even(), photos, decode="gpu", **options)
     ((*wanted,),) = fed(Even(), photos, decode="cpu", **options)
-    assert repr(found) == repr(wanted)
+    assert repr(unseen(found)) == repr(unseen(wanted))
+
+
+def unseen(outcomes):
+    return [replace(outcome, look=None) for outcome in outcomes]
+
+
+def test_of_what_a_gpu_decodes_only_findings_have_a_look(photos, monkeypatch):
+    monkeypatch.setattr(gpu_decoding, "decode_jpegs", on_the_cpu)
+    only_errors = ScanSettings(batch_size=20, near_miss_below=0.0)
+    options = {"preprocessing": COLOUR, "settings": only_errors}
+    ((*found,),) = fed(Colourful(), photos, decode="gpu", **options)
+    ((*wanted,),) = fed(Colourful(), photos, decode="cpu", **options)
+    others = {outcome.key for outcome in found if outcome.look is None}
+    for one, other in zip(found, wanted, strict=True):
+        assert one.look == (None if one.key in others else other.look)
+        if not one.is_unreadable:
+            assert other.look is not None
+            assert one.look or not one.is_error
+    by_gpu = [o for o in found if not o.is_unreadable and o.key in others]
+    assert 0 < len(by_gpu) < 10
 
 
 @pytest.mark.parametrize(

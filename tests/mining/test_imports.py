@@ -16,7 +16,9 @@ MODULES = [
     if module.name != "mining.__main__"
 ]
 FOR_THE_WEB = (
-    "artefact", "confusion", "exceptions", "fixset", "images", "pace", "sources", "specs", "threads",
+    "agreement", "artefact", "compare", "confusion", "exceptions", "exemplars", "fixset",
+    "images", "label_quality", "lookalikes", "ordering", "pace", "pairing", "ranker",
+    "slice_tree", "slices", "sources", "specs", "statistics", "threads", "thresholds",
     "thumbnails", "types",
 )  # fmt: skip
 

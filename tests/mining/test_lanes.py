@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -198,6 +199,35 @@ class Tied(nn.Module):
 
     def forward(self, x):
         return self.head(x.flatten(1))
+
+
+class AllTied(Tied):
+    """All three logits of every sample that near to each other."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self.head.weight[2] = 2 * self.head.weight[0] - self.head.weight[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_auto_is_float32_where_bfloat16_is_too_coarse(tmp_path, workers):
+    refs = samples(tmp_path, 60)
+    exact, low = (
+        TorchPredictor(AllTied(), SPEC, url="m", device=CPU, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    settings = ScanSettings(batch_size=10, near_miss_below=0.0, workers=workers)
+    pace = Pace()
+    found = list(chain(*scan(refs, predictor=low, pace=pace, settings=settings)))
+    truth = chain(*scan(refs, predictor=exact, settings=settings))
+    assert found == list(truth)
+    assert pace.to_dict()["precision"] == "float32"
+    asked = dataclasses.replace(settings, precision="bfloat16")
+    pace = Pace()
+    scan(refs, predictor=low, pace=pace, settings=asked)
+    assert pace.to_dict()["precision"] == "bfloat16"
+    assert "coarse" not in pace.to_dict()
 
 
 def test_what_rounding_could_decide_is_computed_again(tmp_path):

@@ -118,7 +118,7 @@ def pillows(data: bytes, preprocessing: Preprocessing = AS_IT_IS) -> object:
 
 def ours(data: bytes, preprocessing: Preprocessing = AS_IT_IS) -> object:
     try:
-        return load_pixels(data, preprocessing).tolist()
+        return load_pixels(data, preprocessing)[0].tolist()
     except UnreadableImage as error:
         return str(error)
 

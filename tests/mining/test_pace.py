@@ -125,3 +125,18 @@ def test_shards_are_summed():
 )
 def test_it_says_what_limits_the_speed(pace, sentence):
     assert bottleneck(pace) == sentence
+
+
+def test_it_says_where_the_fast_type_was_given_up():
+    busy = {"lanes": 1, "model_s": 1.0}
+    coarse = {"precision": "float32", "coarse": "bfloat16", "close_calls": 0.625}
+    kept = {"precision": "bfloat16"}
+    said = "bfloat16 was too coarse for this model"
+    assert bottleneck(busy | coarse).endswith(
+        f"files 0 %. {said} (62 % close calls): float32."
+    )
+    both = combine([busy | kept, busy | coarse, busy | coarse | {"close_calls": 0.75}])
+    assert bottleneck(both).endswith(
+        f"files 0 %. {said} in some parts (75 % close calls): float32."
+    )
+    assert "coarse" not in bottleneck(combine([busy | kept]))

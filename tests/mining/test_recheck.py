@@ -69,6 +69,7 @@ def test_logits_that_are_all_alike_have_the_bound_of_the_others():
 
 class Low(Stub):
     rounding = BFLOAT16
+    precision = "bfloat16"
     move = 0.2
 
     def exact(self, batch):
@@ -114,6 +115,48 @@ def test_float32_has_nothing_better():
     logits = torch.zeros(9, 3)
     check = Recheck(Stub(), near_miss_below=0.6, pace=Pace())
     assert check(logits, torch.zeros(9), first=False, pixels=None) is logits
+
+
+def even(n: int, near: int) -> torch.Tensor:
+    """Return n rows of which float32 could turn the first few."""
+    rows = torch.tensor([[10.0, 0, 0]]).repeat(n, 1)
+    rows[:near, 1] = 9.9
+    return rows
+
+
+@pytest.mark.parametrize(("near", "is_needed"), [(4, False), (5, True)])
+def test_a_type_is_kept_while_it_saves_time_or_is_asked_for(near, is_needed):
+    logits, pace = even(8, near), Pace()
+    _, pixels, asked = again(logits)
+    check = Recheck(Low(), near_miss_below=0.0, pace=pace, is_needed=is_needed)
+    check(logits, torch.zeros(8, dtype=torch.long), first=True, pixels=pixels)
+    assert asked == [list(range(8)), list(range(near))]
+    assert not check.is_too_coarse
+    assert "coarse" not in pace.to_dict()
+
+
+def test_a_type_with_too_many_close_calls_is_given_up():
+    logits, pace = even(8, 5), Pace()
+    pace.describe(precision="bfloat16")
+    check, pixels, _ = again(logits, pace)
+    true = torch.zeros(8, dtype=torch.long)
+    found = check(logits, true, first=True, pixels=pixels)
+    assert torch.allclose(found, logits + torch.tensor([0, Low.move, 0]))
+    assert check.is_too_coarse
+    rows = even(3, 0)
+    for low in (rows, None):  # begun before it was known, and after
+        exact = check(low, true[:3], first=False, pixels=again(rows)[1])
+        assert torch.allclose(exact, rows + torch.tensor([0, Low.move, 0]))
+    said = pace.to_dict()
+    assert (said["precision"], said["coarse"]) == ("float32", "bfloat16")
+    assert (said["close_calls"], said["rechecked"]) == (0.625, 0)
+
+
+def test_a_few_images_give_no_type_up():
+    logits = even(7, 7)
+    check, pixels, _ = again(logits)
+    check(logits, torch.zeros(7, dtype=torch.long), first=True, pixels=pixels)
+    assert not check.is_too_coarse
 
 
 def test_a_failed_first_batch_leaves_nobody_waiting():
