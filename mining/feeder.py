@@ -14,10 +14,9 @@ from typing import Final, Literal, TypeVar
 import torch
 
 from mining.gpu_decoding import decode_mixed
-from mining.lanes import Batch, Lane
+from mining.lanes import Batch, Decoded, Lane
 from mining.predictors import Pending, Predictor
 from mining.reading import FileRead, Reading
-from mining.recheck import in_parts
 from mining.types import Decode, Outcome, Preprocessing
 
 _CPU_BATCH: Final = 16  # measured: a larger one leaves the caches
@@ -71,15 +70,15 @@ class _Staged:
 
     number: int
     rows: torch.Tensor
-    chunks: Sequence[Future[tuple[Sequence[FileRead], list[str]]]]
+    chunks: Sequence[Future[tuple[Sequence[FileRead], list[Decoded]]]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """A batch that the GPU is working on, in parts that fitted."""
+    """A batch that the GPU is working on, in parts that fitted; None: float32 comes."""
 
     batch: Batch
-    parts: Sequence[Pending]
+    parts: Sequence[Pending] | None
 
 
 def feed(
@@ -143,7 +142,7 @@ class _Feeder:
 
     def _decode(
         self, reading: Sequence[Future[FileRead]], rows: torch.Tensor
-    ) -> tuple[Sequence[FileRead], list[str]]:
+    ) -> tuple[Sequence[FileRead], list[Decoded]]:
         files = [future.result() for future in reading]
         with self._lane.pace.measure("decode_s"):
             if self._on_gpu:
@@ -156,18 +155,18 @@ class _Feeder:
         with lane.pace.measure("wait_s"):
             done = [chunk.result() for chunk in staged.chunks]
         files = [file for part, _ in done for file in part]
-        errors = [error for _, part in done for error in part]
-        batch = lane.batch(staged.number, files, errors, staged.rows)
-        parts = in_parts(lane.predictor, lane.predictor.start, batch.pixels)
-        return _Launched(batch, parts)
+        found = [one for _, part in done for one in part]
+        batch = lane.batch(staged.number, files, found, staged.rows)
+        return _Launched(batch, lane.launched(batch, lane.predictor.start))
 
     def settle(self, launched: _Launched) -> Future[list[Outcome]]:
         """Take the logits of a batch; have it scored by the threads."""
         lane, batch = self._lane, launched.batch
         with lane.pace.measure("model_s"):
-            logits = lane.joined([wait() for wait in launched.parts])
+            waits = launched.parts
+            parts = None if waits is None else [wait() for wait in waits]
             exact = None if self._on_gpu else batch.pixels
-            logits = lane.checked(batch, logits, exact)
+            logits = lane.checked(batch, parts, exact)
         return self._pool.submit(lane.finish, batch, logits)
 
 

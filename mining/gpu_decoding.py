@@ -10,7 +10,7 @@ import torch
 
 from mining.exceptions import UnreadableImage
 from mining.images import is_upright_jpeg
-from mining.lanes import Lane
+from mining.lanes import Decoded, Lane
 from mining.loading import jpeg_operator, resized
 from mining.reading import FileRead
 from mining.types import Preprocessing
@@ -20,8 +20,8 @@ _RGB: Final = 3  # ImageReadMode
 
 def decode_mixed(
     files: Sequence[FileRead], rows: torch.Tensor, lane: Lane
-) -> list[str]:
-    """Write the pixels of each file into its row on the GPU; return the errors.
+) -> list[Decoded]:
+    """Write the pixels of each file into its row on the GPU; return what else it gave.
 
     A list of JPEGs of which the GPU refuses one is decoded on the CPU, which says which.
 
@@ -42,14 +42,14 @@ def decode_mixed(
         plain = []
     done = set(plain)
     others = [n for n in range(len(files)) if n not in done]
-    errors = [""] * len(files)
+    found = [Decoded()] * len(files)
     if others:
         pixels = lane.empty(len(others))
-        found = lane.decode([files[n] for n in others], pixels.numpy())
+        by_cpu = lane.decode([files[n] for n in others], pixels.numpy())
         rows[others] = pixels.to(rows.device)
-        for n, error in zip(others, found, strict=True):
-            errors[n] = error
-    return errors
+        for n, one in zip(others, by_cpu, strict=True):
+            found[n] = one
+    return found
 
 
 def decode_jpegs(data: Sequence[bytes], device: torch.device) -> list[torch.Tensor]:

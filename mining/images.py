@@ -25,15 +25,15 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # Pillow refuses more than twice this number while it reads the header.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
-_MAGIC: Final = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"RIFF",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"GIF8",
-)
+_MAGIC: Final = {
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"RIFF": "WEBP",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"GIF8": "GIF",
+}
 _JPEG_END: Final = b"\xff\xd9"
 _STRIP_PIXELS: Final = 4_000_000
 _ORIENTATION: Final = 0x0112
@@ -157,6 +157,15 @@ def decoded(
     with ExitStack() as held:
         flat, turn = _decode(data, mode, max_pixels, enough_side, quick, held)
         yield flat if turn is None else flat.transpose(turn)
+
+
+def file_type(data: bytes) -> str:
+    """Return the format that the first bytes of a file name, one of `FORMATS`, or "".
+
+    >>> file_type(b"GIF89a"), file_type(b"%PDF")
+    ('GIF', '')
+    """
+    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), "")
 
 
 def is_upright_jpeg(data: bytes) -> bool:
@@ -289,7 +298,7 @@ def _reason(data: bytes, error: BaseException) -> str:
     """Say in a person's words why Pillow gave up."""
     text = str(error)
     unknown = isinstance(error, UnidentifiedImageError)
-    known_start = data.startswith(_MAGIC)
+    known_start = bool(file_type(data))
     if unknown and not known_start:
         return f"not an image in a format that can be read ({', '.join(FORMATS)})"
     ended = "truncated" in text.lower() or isinstance(error, EOFError | struct.error)

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from mining.exceptions import UnreadableImage
 from mining.images import decoded
 from mining.loading import Pixels, load_pixels
+from mining.looks import look_at
 from mining.pace import Pace
 from mining.predictors import Predictor
 from mining.reading import FileRead, Reading
 from mining.recheck import Recheck, in_parts
 from mining.scoring import score_batch
-from mining.types import Outcome, Preprocessing, ScanSettings
+from mining.types import Look, Outcome, Preprocessing, ScanSettings
 
 Keep = Callable[[Outcome, bytes], None]
+
+T = TypeVar("T")
+
+
+class Decoded(NamedTuple):
+    """What decoding a file gave besides its pixels.
+
+    Attributes:
+        error: Why the file cannot be used, "" where it can.
+        look: How the image looks; None where it cannot be used, or a GPU decoded it.
+    """
+
+    error: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +44,28 @@ class Batch:
     Attributes:
         number: Counts the batches of a scan from 0.
         files: B files as they were read.
-        errors: Why each cannot be used, "" where it can.
+        decoded: What each of them gave.
         pixels: uint8 (n, C, H, W) of the n usable ones, in their order.
     """
 
     number: int
     files: Sequence[FileRead]
-    errors: Sequence[str]
+    decoded: Sequence[Decoded]
     pixels: torch.Tensor
 
     @property
-    def usable(self) -> list[FileRead]:
-        """Return the n files that have pixels."""
+    def usable(self) -> list[tuple[FileRead, Look | None]]:
+        """Return the n files that have pixels, each with its look."""
         return [
-            file
-            for file, error in zip(self.files, self.errors, strict=True)
+            (file, look)
+            for file, (error, look) in zip(self.files, self.decoded, strict=True)
             if not error
         ]
 
     @property
     def true(self) -> torch.Tensor:
         """Return the labels int64 (n,) of the usable files."""
-        return torch.tensor([file.sample.label for file in self.usable])
+        return torch.tensor([file.sample.label for file, _ in self.usable])
 
 
 class Lane:
@@ -78,22 +94,26 @@ class Lane:
         self._settings = settings
         self._keep = keep
         self._recheck = Recheck(
-            predictor, near_miss_below=settings.near_miss_below, pace=pace
+            predictor,
+            near_miss_below=settings.near_miss_below,
+            pace=pace,
+            is_needed=settings.precision != "auto",
         )
 
     def __call__(self, reading: Reading) -> list[Outcome]:
         """Return one outcome per file, in their order."""
         with ExitStack() as failing:
-            if reading.number == 0:
-                failing.callback(self._recheck.give_up)
+            failing.callback(self._recheck.give_up, reading.number)
             with self.pace.measure("wait_s"):
                 files = [future.result() for future in reading.files]
             with self.pace.measure("decode_s"):
                 rows = self.empty(len(files))
-                errors = self.decode(files, rows.numpy())
-                batch = self.batch(reading.number, files, errors, rows)
+                found = self.decode(files, rows.numpy())
+                batch = self.batch(reading.number, files, found, rows)
             with self.pace.measure("model_s"):
-                logits = self.checked(batch, self.logits(batch), batch.pixels)
+                parts = self.launched(batch, self.predictor)
+                logits = self.checked(batch, parts, batch.pixels)
+            failing.pop_all()
         return self.finish(batch, logits)
 
     def empty(self, size: int, *, pinned: bool = False) -> torch.Tensor:
@@ -102,8 +122,8 @@ class Lane:
         shape = (size, height, width, self.preprocessing.channels)
         return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
 
-    def decode(self, files: Sequence[FileRead], rows: Pixels) -> list[str]:
-        """Write the pixels of each file into its row; return the errors.
+    def decode(self, files: Sequence[FileRead], rows: Pixels) -> list[Decoded]:
+        """Write the pixels of each file into its row; return what else it gave.
 
         Args:
             files: B files.
@@ -111,44 +131,53 @@ class Lane:
         """
         return [self._decode(file, row) for file, row in zip(files, rows, strict=True)]
 
-    def _decode(self, file: FileRead, row: Pixels) -> str:
+    def _decode(self, file: FileRead, row: Pixels) -> Decoded:
         if file.error:
-            return file.error
+            return Decoded(file.error)
         try:
-            row[:] = load_pixels(file.data, self.preprocessing)
+            row[:], look = load_pixels(file.data, self.preprocessing)
         except UnreadableImage as error:
-            return str(error)
-        return ""
+            return Decoded(str(error))
+        return Decoded(look=look)
 
     def batch(
         self,
         number: int,
         files: Sequence[FileRead],
-        errors: Sequence[str],
+        found: Sequence[Decoded],
         rows: torch.Tensor,
     ) -> Batch:
-        """Put number, files, errors and rows uint8 (B, H, W, C) together."""
-        usable = [n for n, error in enumerate(errors) if not error]
+        """Put number, files, what they gave and rows uint8 (B, H, W, C) together."""
+        usable = [n for n, (error, _) in enumerate(found) if not error]
         kept = rows if len(usable) == len(files) else rows[usable]
-        return Batch(number, files, errors, kept.permute(0, 3, 1, 2))
+        return Batch(number, files, found, kept.permute(0, 3, 1, 2))
 
-    def logits(self, batch: Batch) -> torch.Tensor:
-        """Return what the model gives for the usable files, float32 (n, K)."""
-        parts = in_parts(self.predictor, self.predictor, batch.pixels)
-        return self.joined(parts)
+    def launched(
+        self, batch: Batch, run: Callable[[torch.Tensor], T]
+    ) -> list[T] | None:
+        """Return what `run` gives for the usable files, in parts that fit in the memory.
+
+        None: float32 computes them all, in `checked`.
+        """
+        if self._recheck.is_too_coarse:
+            return None
+        return in_parts(self.predictor, run, batch.pixels)
 
     def joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Return logits of parts as one (n, K), also where nothing was usable."""
         return torch.cat([torch.empty(0, self.predictor.n_classes), *parts])
 
     def checked(
-        self, batch: Batch, logits: torch.Tensor, exact: torch.Tensor | None
+        self,
+        batch: Batch,
+        parts: list[torch.Tensor] | None,
+        exact: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return the logits (n, K) with those near a tie computed again in float32.
 
         Args:
             batch: The files.
-            logits: float32 (n, K).
+            parts: Their logits, float32 (n, K) in all; None: float32 computes them all.
             exact: Their pixels uint8 (n, C, H, W) as Pillow decodes them; None decodes the
                 files that are needed.
         """
@@ -156,32 +185,44 @@ class Lane:
         def pixels(rows: list[int]) -> torch.Tensor:
             if exact is not None:
                 return exact[rows]
-            files = [batch.usable[row] for row in rows]
+            usable = batch.usable
+            files = [usable[row][0] for row in rows]
             again = self.empty(len(files))
             self.decode(files, again.numpy())
             return again.permute(0, 3, 1, 2)
 
-        return self._recheck(logits, batch.true, first=batch.number == 0, pixels=pixels)
+        logits = None if parts is None else self.joined(parts)
+        return self._recheck(logits, batch.true, number=batch.number, pixels=pixels)
 
     def finish(self, batch: Batch, logits: torch.Tensor) -> list[Outcome]:
         """Return one outcome per file, and hand over those that people will look at."""
         scored = _outcomes(logits, batch, self._settings.top_k)
         outcomes = [
             Outcome.unreadable(file.sample, error) if error else next(scored)
-            for file, error in zip(batch.files, batch.errors, strict=True)
+            for file, (error, _) in zip(batch.files, batch.decoded, strict=True)
         ]
+        with self.pace.measure("decode_s"):
+            return [
+                self._kept(outcome, file)
+                if self._is_looked_at(outcome, file)
+                else outcome
+                for outcome, file in zip(outcomes, batch.files, strict=True)
+            ]
+
+    def _kept(self, outcome: Outcome, file: FileRead) -> Outcome:
+        """Return an outcome that people will look at, and hand it over."""
+        if outcome.look is None and not outcome.is_unreadable:  # a GPU decoded it
+            with suppress(UnreadableImage):
+                outcome = replace(outcome, look=look_at(file.data))
         if self._keep is not None:
-            with self.pace.measure("decode_s"):
-                for outcome, file in zip(outcomes, batch.files, strict=True):
-                    if self._is_looked_at(outcome, file):
-                        self._keep(outcome, file.data)
-        return outcomes
+            self._keep(outcome, file.data)
+        return outcome
 
     def _is_looked_at(self, outcome: Outcome, file: FileRead) -> bool:
         if not outcome.is_unreadable:
             below = self._settings.near_miss_below
             return outcome.is_error or outcome.is_near_miss(below)
-        return bool(file.data) and _can_be_seen(file.data)
+        return self._keep is not None and bool(file.data) and _can_be_seen(file.data)
 
 
 def _can_be_seen(data: bytes) -> bool:
@@ -209,7 +250,8 @@ def _outcomes(logits: torch.Tensor, batch: Batch, top_k: int) -> Iterator[Outcom
         scores.top_probs.tolist(),
         strict=True,
     )
-    for file, finite, predicted, sure, p_true, margin, loss, top, probs in columns:
+    for used, finite, predicted, sure, p_true, margin, loss, top, probs in columns:
+        file, look = used
         sample = file.sample
         if not finite:
             yield Outcome.unreadable(sample, "the model's output is not a number")
@@ -226,4 +268,5 @@ def _outcomes(logits: torch.Tensor, batch: Batch, top_k: int) -> Iterator[Outcom
             loss=loss,
             top_classes=tuple(top),
             top_probs=tuple(probs),
+            look=look,
         )

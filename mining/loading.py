@@ -16,7 +16,8 @@ from PIL import Image
 
 from mining.exceptions import UnreadableImage
 from mining.images import MAX_PIXELS, decode_image, decoded, one_large_at_a_time
-from mining.types import Preprocessing
+from mining.looks import look_of
+from mining.types import Look, Preprocessing
 
 __all__ = [
     "decode_image",
@@ -43,18 +44,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def load_pixels(data: bytes, preprocessing: Preprocessing) -> Pixels:
-    """Decode a file and make it the model's input size.
+def load_pixels(data: bytes, preprocessing: Preprocessing) -> tuple[Pixels, Look]:
+    """Decode a file, make it the model's input size, and see how it looks.
 
     Returns:
-        uint8 (H, W, C) with (H, W) the crop, not to be written to.
+        uint8 (H, W, C) with (H, W) the crop, not to be written to; and the look of the
+        whole image.
 
     Raises:
         UnreadableImage: The bytes cannot be decoded; the message is the reason.
     """
     with decoded(data, mode=preprocessing.mode, quick=decode_jpeg) as image:
         pixels = np.asarray(_fitted(image, preprocessing))
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+        look = look_of(image, data)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None], look
 
 
 def decode_jpeg(data: bytes) -> Image.Image | None:

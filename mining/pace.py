@@ -24,8 +24,15 @@ SUMMED: Final = (
     "rechecked",
     "changed",
 )
-LARGEST: Final = ("lanes", "readers", "batch_size", "memory_mb", "gpu_memory_mb")
-NAMED: Final = ("device", "precision", "decode")
+LARGEST: Final = (
+    "lanes",
+    "readers",
+    "batch_size",
+    "close_calls",
+    "memory_mb",
+    "gpu_memory_mb",
+)
+NAMED: Final = ("device", "precision", "coarse", "decode")
 _SAID: Final = {
     "model_s": "the model",
     "decode_s": "decoding",
@@ -55,7 +62,11 @@ class Pace:
         self._started = self._last = time.monotonic()
 
     def describe(self, **facts: str | float | None) -> None:
-        """Note facts of the run: device, precision, lanes, readers, decode, batch_size."""
+        """Note facts of the run: device, precision, lanes, readers, decode, batch_size.
+
+        Where precision "auto" fell back to float32: coarse, the type that was given up, and
+        close_calls, the share (0-1) of the first images that rounding could have turned.
+        """
         with self._lock:
             self._facts.update(facts)
 
@@ -82,8 +93,8 @@ class Pace:
     def to_dict(self) -> dict[str, object]:
         """Return what is known now, as JSON-like data.
 
-        Keys: `device`, `precision`, `lanes`, `readers`, `decode`, `batch_size`, as far as
-        they were described; `images`, `rechecked`, `changed`; `seconds` on the clock;
+        Keys: `device`, `precision`, `lanes`, `readers`, `decode`, `batch_size`, `coarse`,
+        `close_calls`, as far as they were described; `images`, `rechecked`, `changed`; `seconds` on the clock;
         `read_s`, `decode_s`, `model_s` and `wait_s` in thread-seconds; `memory_mb`, the
         process's peak, and `gpu_memory_mb` or None, in MiB.
         """
@@ -131,11 +142,31 @@ def combine(paces: Sequence[Mapping[str, object]]) -> dict[str, object]:
 def bottleneck(pace: Mapping[str, object]) -> str:
     """Say in a sentence what a scan's time goes to, the most first; "" when not known.
 
+    Another sentence says when the fast type was given up.
+
     >>> bottleneck({"lanes": 2, "model_s": 78.0, "decode_s": 20.0, "wait_s": 2.0})
     'The model takes 78 % of the time of 2 threads, decoding 20 %, waiting for files 2 %.'
+    >>> bottleneck({"precision": "float32", "coarse": "bfloat16", "close_calls": 0.75})
+    'bfloat16 was too coarse for this model (75 % close calls): float32.'
     """
-    if str(pace.get("device", "cpu")).startswith("cuda"):
-        return _bottleneck_of_gpu(pace)
+    on_gpu = str(pace.get("device", "cpu")).startswith("cuda")
+    limit = _bottleneck_of_gpu(pace) if on_gpu else _bottleneck_of_cpus(pace)
+    return f"{limit} {_fallback(pace)}".strip()
+
+
+def _fallback(pace: Mapping[str, object]) -> str:
+    """Say that the fast type was given up, and why."""
+    if not pace.get("coarse"):
+        return ""
+    where = " in some parts" if "," in str(pace.get("precision")) else ""
+    share = f"{_number(pace, 'close_calls'):.0%}".replace("%", " %")
+    return (
+        f"{pace['coarse']} was too coarse for this model{where} ({share} close calls):"
+        " float32."
+    )
+
+
+def _bottleneck_of_cpus(pace: Mapping[str, object]) -> str:
     parts = {name: _number(pace, name) for name in _SAID}
     total = sum(parts.values())
     if total <= 0:

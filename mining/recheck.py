@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -20,6 +21,10 @@ _SAFETY: Final = 2.0  # times the largest error of those
 _LEAST: Final = 4.0  # roundings, whatever was measured
 _UNKNOWN: Final = 64.0  # roundings, where too few images were there to measure
 _ENOUGH: Final = 8
+# Float32 takes about twice as long as bfloat16 where the hardware has that. From this share
+# of close calls on, both together take longer than float32 alone.
+_DEAR: Final = 0.5
+_TRIED: Final = 4  # batches
 
 T = TypeVar("T")
 Exactly = Callable[[list[int]], torch.Tensor]
@@ -127,45 +132,75 @@ class Recheck:
     """Computes again in float32 what rounding could decide.
 
     How much rounding moves is measured on the first batch of a scan, so it depends on the
-    samples alone: the same shard is checked alike by every worker.
+    samples alone: the same shard is checked alike by every worker. Where more than half of
+    the first four batches is in doubt, float32 computes all the others.
 
     Args:
         predictor: The model.
         near_miss_below: As in `near_ties`.
-        pace: Counts the rows, and those whose predicted class changes.
+        pace: Counts the rows, and those whose predicted class changes; told when the
+            shorter type is too coarse.
+        is_needed: Whether the shorter type was asked for, and is kept however coarse.
+
+    Attributes:
+        is_too_coarse: Whether float32 computes what is left, as far as is known yet.
     """
 
     def __init__(
-        self, predictor: Predictor, *, near_miss_below: float, pace: Pace
+        self,
+        predictor: Predictor,
+        *,
+        near_miss_below: float,
+        pace: Pace,
+        is_needed: bool = False,
     ) -> None:
+        self.is_too_coarse = False
         self._predictor = predictor
         self._below = near_miss_below
         self._pace = pace
+        self._is_needed = is_needed
         self._bound: Future[Bound] = Future()
+        self._lock = threading.Lock()
+        self._tried: list[tuple[int, int]] = []  # close calls and rows of a batch
+        self._decided: Future[None] = Future()
 
     def __call__(
-        self, logits: torch.Tensor, true: torch.Tensor, *, first: bool, pixels: Exactly
+        self,
+        logits: torch.Tensor | None,
+        true: torch.Tensor,
+        *,
+        number: int,
+        pixels: Exactly,
     ) -> torch.Tensor:
         """Return the logits with the doubtful rows replaced by what float32 gives.
 
-        All but the first batch wait until that has been measured.
+        All but the first batch wait until that has been measured, all but the first four
+        until it is known whether the shorter type is of use.
 
         Args:
-            logits: float32 (B, K), in the shorter type.
+            logits: float32 (B, K), in the shorter type; None once that is too coarse.
             true: int64 (B,), indices of the true labels.
-            first: Whether it is the first batch.
+            number: Of the batch in the scan, from 0.
             pixels: Returns the images uint8 (n, C, H, W) of n rows.
 
         Returns:
             float32 (B, K).
         """
+        if logits is None:
+            return self._all(true, pixels)
         if self._predictor.rounding == 0:
             return logits
-        if first:
+        if number == 0:
             self._bound.set_result(self._measured(logits, pixels))
+        elif number >= _TRIED:
+            self._decided.result()
+            if self.is_too_coarse:
+                return self._all(true, pixels)
         bound = self._bound.result()
         near = near_ties(logits, true, bound=bound, near_miss_below=self._below)
         rows = near.nonzero()[:, 0]
+        if number < _TRIED:
+            self._try(len(rows), len(true))
         if not len(rows):
             return logits
         exact = self._exact(pixels(rows.tolist()))
@@ -173,9 +208,32 @@ class Recheck:
         self._pace.count(rechecked=len(rows), changed=int(changed))
         return logits.index_copy(0, rows, exact)
 
-    def give_up(self) -> None:
-        """Wake those that wait for the first batch, which has failed."""
-        self._bound.cancel()
+    def give_up(self, number: int) -> None:
+        """Wake those that wait for a batch that has failed."""
+        if number == 0:
+            self._bound.cancel()
+        if number < _TRIED:
+            self._decided.cancel()
+
+    def _try(self, near: int, rows: int) -> None:
+        """Note how one of the first batches went; the last of them decides."""
+        with self._lock:
+            self._tried.append((near, rows))
+            if len(self._tried) < _TRIED:
+                return
+        close, seen = map(sum, zip(*self._tried, strict=True))
+        if not self._is_needed and close > _DEAR * seen >= _DEAR * _ENOUGH:
+            self.is_too_coarse = True
+            self._pace.describe(
+                precision="float32",
+                coarse=self._predictor.precision,
+                close_calls=round(close / seen, 3),
+            )
+        if self._decided.set_running_or_notify_cancel():
+            self._decided.set_result(None)
+
+    def _all(self, true: torch.Tensor, pixels: Exactly) -> torch.Tensor:
+        return self._exact(pixels(list(range(len(true)))))
 
     def _measured(self, logits: torch.Tensor, pixels: Exactly) -> Bound:
         rounding = self._predictor.rounding

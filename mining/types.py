@@ -297,6 +297,32 @@ class ScanSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How an image looks, whatever the model; see `mining.looks`.
+
+    Attributes:
+        phash: Perceptual hash, 64 bits as a signed number: images that look alike differ in
+            few of them. None for an image without any structure.
+        brightness: Mean grey, 0-1; higher is brighter.
+        contrast: Standard deviation of grey, 0-0.5; higher is more.
+        sharpness: Variance of the Laplacian of grey, 0 or more; lower is more blurred.
+        width: In pixels, upright.
+        height: In pixels, upright.
+        file_type: "JPEG", "PNG", ...; "" when the first bytes do not tell.
+        size: Of the file, in bytes.
+    """
+
+    phash: int | None
+    brightness: float
+    contrast: float
+    sharpness: float
+    width: int
+    height: int
+    file_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a scan saw for one sample, right or wrong.
 
@@ -313,6 +339,8 @@ class Outcome:
         top_classes: Indices of the most probable classes, most probable first.
         top_probs: Their probabilities.
         error: Why the image could not be read; "" when it was.
+        look: How the image looks; None where nothing has decoded it on a CPU, as in an
+            import.
     """
 
     id: int
@@ -327,6 +355,7 @@ class Outcome:
     top_classes: tuple[int, ...]
     top_probs: tuple[float, ...]
     error: str = ""
+    look: Look | None = None
 
     @classmethod
     def unreadable(cls, sample: SampleRef, error: str) -> Outcome:

@@ -56,17 +56,17 @@ with connection.cursor() as cursor:
 """
 
 IMPORT = """
-import django, json, resource, sys, time
+import django, json, sys, time
 django.setup()
 from django.core.management import call_command
 from django.db import connection
 import reviewapp.importing, pyarrow.parquet
+from mining.pace import peak_memory_mb
 connection.ensure_connection()
 started = time.monotonic()
 call_command("import_predictions", sys.argv[1], sys.argv[2], model=sys.argv[3])
 seconds = time.monotonic() - started
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"seconds": seconds, "peak_kib": peak}))
+print(json.dumps({"seconds": seconds, "peak_mb": peak_memory_mb()}))
 """
 
 
@@ -157,11 +157,11 @@ def main() -> int:
     missed = False
     for kind in FORMATS:
         small, large = few[kind], many[kind]
-        growth = large["peak_kib"] / small["peak_kib"] - 1
+        growth = large["peak_mb"] / small["peak_mb"] - 1
         missed |= kind in CHECKED and (large["seconds"] >= SECONDS or growth >= GROWTH)
         print(
             f"{kind:8} {options.rows:,} rows x {len(CLASSES)}: {large['seconds']:6.1f} s, "
-            f"{options.rows / large['seconds']:,.0f} rows/s; peak {large['peak_kib'] / 1024:.0f} "
+            f"{options.rows / large['seconds']:,.0f} rows/s; peak {large['peak_mb']:.0f} "
             f"MiB, {growth:+.1%} against {options.rows // 10:,} rows"
         )
     print(f"targets for {' and '.join(CHECKED)}: {SECONDS:.0f} s, {GROWTH:.0%}")

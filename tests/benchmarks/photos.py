@@ -63,7 +63,7 @@ def photo_pixels(folder: Path, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     paths = sorted(folder.rglob("*.jpg"), key=lambda path: path.name)[:n]
     rows = torch.empty(len(paths), 224, 224, 3, dtype=torch.uint8)
     for row, path in zip(rows.numpy(), paths, strict=True):
-        row[:] = load_pixels(path.read_bytes(), PHOTOGRAPH)
+        row[:] = load_pixels(path.read_bytes(), PHOTOGRAPH)[0]
     labels = torch.tensor([int(path.stem) % len(CLASSES) for path in paths])
     return rows.permute(0, 3, 1, 2), labels
 

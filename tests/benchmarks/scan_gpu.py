@@ -68,10 +68,10 @@ def decode(lane: Lane, samples: list[SampleRef], *, on_gpu: bool) -> int:
         files = [FileRead(ref, data=Path(ref.url).read_bytes()) for ref in part]
         rows = lane.empty(len(part)).to(device)
         if on_gpu:
-            errors = decode_mixed(files, rows, lane)
+            found = decode_mixed(files, rows, lane)
         else:
-            errors = lane.decode(files, rows.numpy())
-        assert not any(errors), errors
+            found = lane.decode(files, rows.numpy())
+        assert not any(one.error for one in found), found
         return len(part)
 
     with ThreadPoolExecutor(plan_threads().lanes) as pool:

@@ -210,7 +210,7 @@ class AllTied(Tied):
             self.head.weight[2] = 2 * self.head.weight[0] - self.head.weight[1]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2, 6])
 def test_auto_is_float32_where_bfloat16_is_too_coarse(tmp_path, workers):
     refs = samples(tmp_path, 60)
     exact, low = (
@@ -220,14 +220,33 @@ def test_auto_is_float32_where_bfloat16_is_too_coarse(tmp_path, workers):
     settings = ScanSettings(batch_size=10, near_miss_below=0.0, workers=workers)
     pace = Pace()
     found = list(chain(*scan(refs, predictor=low, pace=pace, settings=settings)))
-    truth = chain(*scan(refs, predictor=exact, settings=settings))
-    assert found == list(truth)
-    assert pace.to_dict()["precision"] == "float32"
+    truth = list(chain(*scan(refs, predictor=exact, settings=settings)))
+    assert [o.predicted for o in found] == [o.predicted for o in truth]
+    assert found[40:] == truth[40:]  # four batches tell
+    assert (pace.to_dict()["precision"], pace.to_dict()["rechecked"]) == ("float32", 40)
     asked = dataclasses.replace(settings, precision="bfloat16")
     pace = Pace()
     scan(refs, predictor=low, pace=pace, settings=asked)
-    assert pace.to_dict()["precision"] == "bfloat16"
-    assert "coarse" not in pace.to_dict()
+    assert (pace.to_dict()["precision"], pace.to_dict()["rechecked"]) == (
+        "bfloat16",
+        60,
+    )
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_an_error_of_an_early_batch_comes_out_itself(tmp_path, failing):
+    class Refusing(Stub):
+        rounding = 2.0**-8
+        calls = count()
+
+        def __call__(self, batch):
+            if next(self.calls) == failing:
+                raise BadCheckpoint("no")
+            return super().__call__(batch)
+
+    settings = ScanSettings(batch_size=10, workers=1)
+    with pytest.raises(BadCheckpoint, match="no"):
+        scan(samples(tmp_path, 60), predictor=Refusing(), settings=settings)
 
 
 def test_what_rounding_could_decide_is_computed_again(tmp_path):

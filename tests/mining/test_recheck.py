@@ -94,9 +94,9 @@ def test_the_first_batch_tells_how_near_is_near():
     pace = Pace()
     check, pixels, asked = again(first, pace)
     true = torch.zeros(8, dtype=torch.long)
-    assert check(first, true, first=True, pixels=pixels) is first
+    assert check(first, true, number=0, pixels=pixels) is first
     check_pixels = again(logits)[1]
-    found = check(logits, true[:3], first=False, pixels=check_pixels)
+    found = check(logits, true[:3], number=1, pixels=check_pixels)
     assert torch.allclose(found[0], logits[0])
     assert torch.allclose(found[1], torch.tensor([10, 9.9, 0]))  # 0.03 < 2 x 0.02
     assert torch.allclose(found[2], torch.tensor([10, 10.1, 0]))
@@ -107,14 +107,14 @@ def test_the_first_batch_tells_how_near_is_near():
 def test_a_first_batch_of_few_images_is_not_trusted():
     logits = torch.tensor([[10.0, 10 - 10 * 63 * BFLOAT16, 0], [10.0, 0, 0]])
     check, pixels, asked = again(logits)
-    check(logits, torch.tensor([0, 0]), first=True, pixels=pixels)
+    check(logits, torch.tensor([0, 0]), number=0, pixels=pixels)
     assert asked == [[0]]
 
 
 def test_float32_has_nothing_better():
     logits = torch.zeros(9, 3)
     check = Recheck(Stub(), near_miss_below=0.6, pace=Pace())
-    assert check(logits, torch.zeros(9), first=False, pixels=None) is logits
+    assert check(logits, torch.zeros(9), number=1, pixels=None) is logits
 
 
 def even(n: int, near: int) -> torch.Tensor:
@@ -124,46 +124,59 @@ def even(n: int, near: int) -> torch.Tensor:
     return rows
 
 
-@pytest.mark.parametrize(("near", "is_needed"), [(4, False), (5, True)])
-def test_a_type_is_kept_while_it_saves_time_or_is_asked_for(near, is_needed):
-    logits, pace = even(8, near), Pace()
-    _, pixels, asked = again(logits)
+def tried(near: list[int], *, rows: int = 8, is_needed: bool = False):
+    """Return a check that has seen four batches with so many close calls, and its pace."""
+    pace = Pace()
+    pace.describe(precision="bfloat16")
     check = Recheck(Low(), near_miss_below=0.0, pace=pace, is_needed=is_needed)
-    check(logits, torch.zeros(8, dtype=torch.long), first=True, pixels=pixels)
-    assert asked == [list(range(8)), list(range(near))]
+    for number, n in enumerate(near):
+        assert not check.is_too_coarse
+        logits = even(rows, n)
+        true = torch.zeros(rows, dtype=torch.long)
+        check(logits, true, number=number, pixels=again(logits)[1])
+    return check, pace.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("near", "is_needed"), [((8, 8, 0, 0), False), ((8,) * 4, True)]
+)
+def test_a_type_is_kept_while_it_saves_time_or_is_asked_for(near, is_needed):
+    check, said = tried(near, is_needed=is_needed)
     assert not check.is_too_coarse
-    assert "coarse" not in pace.to_dict()
+    assert (said["precision"], said["rechecked"]) == ("bfloat16", sum(near))
+    assert "coarse" not in said
 
 
 def test_a_type_with_too_many_close_calls_is_given_up():
-    logits, pace = even(8, 5), Pace()
-    pace.describe(precision="bfloat16")
-    check, pixels, _ = again(logits, pace)
-    true = torch.zeros(8, dtype=torch.long)
-    found = check(logits, true, first=True, pixels=pixels)
-    assert torch.allclose(found, logits + torch.tensor([0, Low.move, 0]))
+    check, said = tried([8, 8, 0, 1])
     assert check.is_too_coarse
-    rows = even(3, 0)
+    rows = even(3, 1)
+    true = torch.zeros(3, dtype=torch.long)
     for low in (rows, None):  # begun before it was known, and after
-        exact = check(low, true[:3], first=False, pixels=again(rows)[1])
+        exact = check(low, true, number=4, pixels=again(rows)[1])
         assert torch.allclose(exact, rows + torch.tensor([0, Low.move, 0]))
-    said = pace.to_dict()
     assert (said["precision"], said["coarse"]) == ("float32", "bfloat16")
-    assert (said["close_calls"], said["rechecked"]) == (0.625, 0)
+    assert (said["close_calls"], said["rechecked"]) == (0.531, 17)
 
 
 def test_a_few_images_give_no_type_up():
-    logits = even(7, 7)
-    check, pixels, _ = again(logits)
-    check(logits, torch.zeros(7, dtype=torch.long), first=True, pixels=pixels)
+    check, _ = tried([1, 1, 1, 1], rows=1)
     assert not check.is_too_coarse
+
+
+@pytest.mark.parametrize("failed", [0, 3])
+def test_a_failed_early_batch_leaves_no_later_one_waiting(failed):
+    check, pixels, _ = again(torch.zeros(1, 3))
+    check.give_up(failed)
+    with pytest.raises(CancelledError):
+        check(torch.zeros(1, 3), torch.tensor([0]), number=4, pixels=pixels)
 
 
 def test_a_failed_first_batch_leaves_nobody_waiting():
     check, pixels, _ = again(torch.zeros(1, 3))
-    check.give_up()
+    check.give_up(0)
     with pytest.raises(CancelledError):
-        check(torch.zeros(1, 3), torch.tensor([0]), first=False, pixels=pixels)
+        check(torch.zeros(1, 3), torch.tensor([0]), number=1, pixels=pixels)
 
 
 def test_a_limit_is_found_by_halving_and_kept():

@@ -155,7 +155,7 @@ def test_enrichment_holds_for_millions():
         (enrichment, (5, 4, 5, 9), "cannot be a part"),
         (enrichment, (0, 9, 9, 10), "cannot be a part"),
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "__name__", str(given)),
 )
 def test_it_refuses_counts_that_cannot_be(function, numbers, message):
     with pytest.raises(ValueError, match=message):
