@@ -6,14 +6,16 @@ needed role gets `NotAllowed`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from django.db import connection
 from django.db.models import Model, QuerySet
 from django.http import Http404
 
 from reviewapp.exceptions import NotAllowed
-from reviewapp.models import Dataset, Role
+from reviewapp.models import Dataset, Finding, Role
 from reviewapp.models.people import role_on
+from reviewapp.rows import FINDING, Columns, split
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -29,6 +31,35 @@ def access_dataset(user: User, slug: str, *, role: Role = Role.REVIEWER) -> Data
         NotAllowed: Their role is below `role`.
     """
     return _checked(user, access_one(Dataset.objects.visible_to(user), slug=slug), role)
+
+
+def access_finding(user: User, slug: str, finding_id: int) -> Finding:
+    """Return the finding, with its data set, if the person is a member of that.
+
+    Raises:
+        Http404: There is none, or it is not theirs.
+    """
+    values: dict[str, Any] = {"id": finding_id, "user": user.pk}
+    values["all"] = user.is_superuser
+    with connection.cursor() as cursor:
+        # Addresses can carry NUL; PostgreSQL takes it for an error, not a text.
+        cursor.execute(ACCESS, values | {"slug": slug.replace("\0", " ")})
+        row = cursor.fetchone()
+    if row is None:
+        raise Http404
+    finding, finding.dataset = split(row, (FINDING, DATASET))
+    return cast(Finding, finding)
+
+
+# As text: before every verdict.
+DATASET = Columns(Dataset, "d")
+ACCESS = f"""
+SELECT {FINDING.sql}, {DATASET.sql}
+  FROM reviewapp_dataset d JOIN reviewapp_finding f ON f.dataset_id = d.id
+ WHERE d.slug = %(slug)s AND f.id = %(id)s
+   AND (%(all)s OR EXISTS (SELECT FROM reviewapp_membership m
+                            WHERE m.dataset_id = d.id AND m.user_id = %(user)s))
+"""  # noqa: S608 - columns of models
 
 
 def access_one(scoped: QuerySet[ModelT], **lookup: object) -> ModelT:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import django_filters
 from django import forms
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from reviewapp.models import (
     Cause,
@@ -44,8 +44,8 @@ class DatasetScoped(django_filters.FilterSet):
                 choice = cast(Choice, self.filters[name])
                 choice.queryset = labels.order_by("index", "name")
         if "registered_model" in self.filters:
-            models = RegisteredModel.objects.filter(findings__dataset=dataset)
-            cast(Choice, self.filters["registered_model"]).queryset = models.distinct()
+            models = RegisteredModel.objects.filter(dataset=dataset)
+            cast(Choice, self.filters["registered_model"]).queryset = models
 
 
 class FindingFilter(DatasetScoped):
@@ -95,10 +95,11 @@ class FindingFilter(DatasetScoped):
         self, queryset: FindingQuerySet, name: str, value: str
     ) -> QuerySet[Finding]:
         """Keep findings with a standing verdict that names the cause."""
+        # Said twice: the index on causes leaves out the reviews without one.
         reviews = Review.objects.standing().filter(
-            finding=OuterRef("pk"), causes__contains=[value]
+            ~Q(causes=[]), finding=OuterRef("pk"), causes__contains=[value]
         )
-        return queryset.filter(Exists(reviews))
+        return queryset.reviewed().filter(Exists(reviews))
 
     def with_p_true_below(
         self, queryset: FindingQuerySet, name: str, value: float

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reviewapp.models import Confusion, ConfusionCount, Dataset, Finding, Scan
+from django.db import connection
+
+from reviewapp.models import Confusion, ConfusionCount, Scan
 
 SPARK_WIDTH, SPARK_HEIGHT = 96.0, 24.0  # pixels, as .spark in app.css
 SPARK_EDGE = 2.0  # room for the line's own width
@@ -36,16 +37,39 @@ class LineHistory:
         return ", ".join("not covered" if n is None else str(n) for n in self.counts)
 
 
+# The splits of a line's hardest findings, so many of those that wait and of the others:
+# a page must not read all of them. A rarer split counts as one that was not covered.
+LOOKED_AT = 200
+FOUND_IN = """
+SELECT l.id, array_agg(DISTINCT s.split)
+  FROM reviewapp_confusion l, LATERAL (
+    (SELECT f.sample_id FROM reviewapp_finding f
+      WHERE f.dataset_id = l.dataset_id AND f.true_label_id = l.true_label_id
+        AND f.predicted_label_id = l.predicted_label_id
+        AND f.registered_model_id = l.registered_model_id
+        AND f.review_state = 'open' AND f.presence IN ('seen', 'regressed')
+      ORDER BY f.priority DESC, f.id DESC LIMIT %(looked_at)s)
+    UNION ALL
+    (SELECT f.sample_id FROM reviewapp_finding f
+      WHERE f.dataset_id = l.dataset_id AND f.true_label_id = l.true_label_id
+        AND f.predicted_label_id = l.predicted_label_id
+        AND f.registered_model_id = l.registered_model_id
+        AND NOT (f.review_state = 'open' AND f.presence IN ('seen', 'regressed'))
+      ORDER BY f.priority DESC, f.id DESC LIMIT %(looked_at)s)
+  ) f JOIN reviewapp_sample s ON s.id = f.sample_id
+ WHERE l.id = ANY(%(lines)s) GROUP BY l.id
+"""
+
+
 def histories(
-    *, dataset: Dataset, lines: Sequence[Confusion], scans: Sequence[Scan]
+    *, lines: Sequence[Confusion], scans: Sequence[Scan]
 ) -> list[LineHistory]:
-    """Return the counts of ledger lines in finished scans, in two queries.
+    """Return the counts of ledger lines in finished scans, in at most two queries.
 
     0 is said only by a scan of the same model that knew both classes and covered the
     split in which the confusion was found.
 
     Args:
-        dataset: Whose ledger.
         lines: The ledger lines.
         scans: Finished scans that count, in the wanted order, with their model
             version loaded.
@@ -57,35 +81,43 @@ def histories(
         .filter(scan__in=scans)
         .values_list("scan_id", "true_label_id", "predicted_label_id", "count")
     }
-    splits: defaultdict[tuple[int, int, int], set[str]] = defaultdict(set)
-    found_in = Finding.objects.for_dataset(dataset).misclassified().of_pairs(pairs)
-    for model, true, predicted, split in found_in.splits_by_confusion():
-        splits[model, true, predicted].add(split)
+    splits = _found_in(lines) if any(scan.split for scan in scans) else {}
+    known = {scan.pk: frozenset(scan.classes) for scan in scans}
     return [
         LineHistory(
             line=line,
-            counts=tuple(_say(line, scan, counts, splits) for scan in scans),
+            counts=tuple(
+                _say(line, scan, counts, known[scan.pk], splits.get(line.pk, []))
+                for scan in scans
+            ),
         )
         for line in lines
     ]
+
+
+def _found_in(lines: Sequence[Confusion]) -> dict[int, list[str]]:
+    """Return line id -> splits in which its findings are."""
+    ids = [line.pk for line in lines]
+    with connection.cursor() as cursor:
+        cursor.execute(FOUND_IN, {"looked_at": LOOKED_AT, "lines": ids})
+        return dict(cursor.fetchall())
 
 
 def _say(
     line: Confusion,
     scan: Scan,
     counts: dict[tuple[int, int, int], int],
-    splits: dict[tuple[int, int, int], set[str]],
+    known: frozenset[int],
+    splits: Sequence[str],
 ) -> int | None:
     if scan.model_version.registered_model_id != line.registered_model_id:
         return None
-    true, predicted = line.true_label_id, line.predicted_label_id
-    count = counts.get((scan.pk, true, predicted))
+    pair = (line.true_label_id, line.predicted_label_id)
+    count = counts.get((scan.pk, *pair))
     if count is not None:
         return count
-    known = true in scan.classes and predicted in scan.classes
-    found_in = splits.get((line.registered_model_id, true, predicted), set())
-    covered = not scan.split or scan.split in found_in
-    return 0 if known and covered else None
+    covered = not scan.split or scan.split in splits
+    return 0 if covered and known.issuperset(pair) else None
 
 
 def spark_lines(

@@ -24,7 +24,7 @@ class Page(Generic[ModelT]):
     next: str | None
 
 
-class _RowBefore(Func):
+class RowBefore(Func):
     """(a, b) < (x, y) on rows, which PostgreSQL answers from one index."""
 
     output_field = BooleanField()
@@ -32,6 +32,7 @@ class _RowBefore(Func):
     def as_sql(  # type: ignore[override]  # takes no template
         self, compiler: Any, connection: Any
     ) -> tuple[str, list[Any]]:
+        """Return the comparison as SQL."""
         parts = [compiler.compile(e) for e in self.get_source_expressions()]
         half = len(parts) // 2
         left = ", ".join(sql for sql, _ in parts[:half])
@@ -41,7 +42,12 @@ class _RowBefore(Func):
 
 
 def keyset_page(
-    rows: QuerySet[ModelT], *, by: Sequence[str], after: str | None, size: int
+    rows: QuerySet[ModelT],
+    *,
+    by: Sequence[str],
+    after: str | None,
+    size: int,
+    parts: Sequence[QuerySet[ModelT]] = (),
 ) -> Page[ModelT]:
     """Return the page that follows a token.
 
@@ -50,23 +56,58 @@ def keyset_page(
         by: Fields in descending order, the last one unique, e.g. ("priority", "id").
         after: The `next` of the page before, or None for the first.
         size: Rows to a page.
+        parts: The same rows in disjoint sets, where no single index gives them in
+            order; the page is merged from them.
 
     Raises:
         Refused: The token was not made here for this order.
     """
-    ordered = rows.order_by(*(f"-{field}" for field in by))
-    if after:
-        values = _read_token(after, by)
-        columns = [F(field) for field in by]
-        bounds = [Value(value) for value in values]
-        ordered = ordered.filter(_RowBefore(*columns, *bounds))
-    found = list(ordered[: size + 1])
+    following = keyset_rows(rows, by=by, after=after)
+    if parts:
+        merged = merged_rows(parts, by=by, after=after, size=size + 1)
+        ids = [row[-1] for row in merged]
+        following = rows.filter(**{f"{by[-1]}__in": ids}).order_by(*_descending(by))
+    found = list(following[: size + 1])
     more = len(found) > size
-    token = _token(found[size - 1], by) if more else None
+    token = keyset_token(found[size - 1], by=by) if more else None
     return Page(rows=found[:size], next=token)
 
 
-def _token(row: Model, by: Sequence[str]) -> str:
+def keyset_rows(
+    rows: QuerySet[ModelT], *, by: Sequence[str], after: str | None
+) -> QuerySet[ModelT]:
+    """Return all rows that follow a token, in order; see `keyset_page`."""
+    ordered = rows.order_by(*_descending(by))
+    if not after:
+        return ordered
+    values = _read_token(after, by)
+    columns = [F(field) for field in by]
+    bounds = [Value(value) for value in values]
+    return ordered.filter(RowBefore(*columns, *bounds))
+
+
+def merged_rows(
+    parts: Sequence[QuerySet[ModelT]],
+    *,
+    by: Sequence[str],
+    after: str | None,
+    size: int,
+) -> QuerySet[ModelT, tuple[Any, ...]]:
+    """Return the fields `by` of the first rows of disjoint sets that follow a token."""
+    first, *others = (
+        keyset_rows(part, by=by, after=after).values_list(*by)[:size] for part in parts
+    )
+    if not others:
+        return first
+    return first.union(*others, all=True).order_by(*_descending(by))[:size]
+
+
+def _descending(by: Sequence[str]) -> list[str]:
+    return [f"-{field}" for field in by]
+
+
+def keyset_token(row: Model, *, by: Sequence[str]) -> str:
+    """Return the token of the page that follows a row."""
     return signing.dumps([list(by), [getattr(row, field) for field in by]], salt="page")
 
 

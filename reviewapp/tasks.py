@@ -16,6 +16,9 @@ from kombu.exceptions import ChannelError, OperationalError
 from redis.exceptions import RedisError
 
 from mining.exceptions import BadCheckpoint, ClassMismatch, MiningError
+from reviewapp.actions.aids import make_aids, make_pictures_of, take_due
+from reviewapp.actions.comparisons import requeue_silent_comparisons
+from reviewapp.actions.comparisons import run_comparison as run_comparison_action
 from reviewapp.actions.datasets import (
     requeue_silent_registrations,
 )
@@ -25,6 +28,8 @@ from reviewapp.actions.finishing import is_ready_to_finish
 from reviewapp.actions.fixsets import requeue_silent_exports
 from reviewapp.actions.fixsets import run_export as run_export_action
 from reviewapp.actions.imports import requeue_silent_imports
+from reviewapp.actions.ranking import fit_ranker as fit_ranker_action
+from reviewapp.actions.ranking import models_to_fit
 from reviewapp.actions.scans import (
     claim_shard,
     fail_shard,
@@ -33,13 +38,26 @@ from reviewapp.actions.scans import (
     start_scan,
 )
 from reviewapp.actions.schedules import note_run
+from reviewapp.actions.standings import fold_standings
 from reviewapp.exceptions import HardmineError, plain_message
 from reviewapp.importing import run_import as run_import_from_file
-from reviewapp.models import Export, Import, Registration, Scan, Schedule, Shard
+from reviewapp.models import (
+    Comparison,
+    Export,
+    Import,
+    Preparation,
+    RegisteredModel,
+    Registration,
+    Scan,
+    Schedule,
+    Shard,
+)
 from reviewapp.persistence import outlast
 from reviewapp.scanning import scan_shard
 
 logger = logging.getLogger(__name__)
+
+PICTURE_SECONDS = 20
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -90,6 +108,32 @@ def finish_scan(scan_id: int) -> None:
     scan = Scan.objects.with_names().filter(pk=scan_id).first()
     if scan and finish_scan_action(scan=scan).state == Scan.State.RUNNING:
         enqueue_scan(scan)  # a part was lost and is scanned again
+    _send(prepare_desk, take_due(Preparation.What.AIDS))
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def prepare_desk(scan_id: int) -> None:
+    """Write what helps to judge the findings of a scan that is done."""
+    scan = Scan.objects.with_names().filter(pk=scan_id).first()
+    if scan:
+        make_aids(scan=scan)
+        _send(make_pictures, take_due(Preparation.What.PICTURES))
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def make_pictures(scan_id: int) -> None:
+    """Make thumbnails of the exemplars, some at a time, as shards wait behind it."""
+    scan = Scan.objects.with_names().filter(pk=scan_id).first()
+    if scan and not make_pictures_of(scan=scan, seconds=PICTURE_SECONDS):
+        _send(make_pictures, [scan_id])
+
+
+@shared_task(acks_late=True)
+def fit_ranker(model_id: int) -> None:
+    """Learn an order from the verdicts on a model's findings."""
+    model = RegisteredModel.objects.filter(pk=model_id).first()
+    if model:
+        fit_ranker_action(model=model)
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -103,9 +147,18 @@ def run_export(export_id: int) -> None:
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_comparison(comparison_id: int) -> None:
+    """Compare two scans."""
+    comparison = Comparison.objects.filter(pk=comparison_id).first()
+    if comparison:
+        run_comparison_action(comparison=comparison)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
 def run_import(import_id: int) -> None:
     """Check a file of predictions and record it as a scan."""
     run_import_from_file(import_id=import_id)
+    _send(prepare_desk, take_due(Preparation.What.AIDS))
 
 
 @shared_task(acks_late=True)
@@ -147,6 +200,11 @@ def recover_lost_work() -> None:
     _send(run_registration, requeue_silent_registrations())
     _send(run_export, requeue_silent_exports())
     _send(run_import, requeue_silent_imports())
+    _send(run_comparison, requeue_silent_comparisons())
+    fold_standings()
+    _send(prepare_desk, take_due(Preparation.What.AIDS))
+    _send(make_pictures, take_due(Preparation.What.PICTURES))
+    _send(fit_ranker, models_to_fit())
 
 
 def _messages(queue: str) -> int | None:
@@ -183,6 +241,11 @@ def enqueue_registration(registration: Registration) -> None:
 def enqueue_import(job: Import) -> None:
     """Send an import to a worker, once it is committed."""
     _enqueue(run_import, job.pk)
+
+
+def enqueue_comparison(comparison: Comparison) -> None:
+    """Send a comparison to a worker, once it is committed."""
+    _enqueue(run_comparison, comparison.pk)
 
 
 def enqueue_export(export: Export) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import factory
+from django.utils import timezone
 from django.utils.text import slugify
 
 from mining.types import ScanSettings
@@ -196,3 +197,33 @@ class ScheduleFactory(factory.django.DjangoModelFactory):
     dataset = factory.LazyAttribute(lambda o: o.registered_model.dataset)
     split = "test"
     cron = "0 2 * * *"
+
+
+class RankerFactory(factory.django.DjangoModelFactory):
+    """An order learned from 350 verdicts, better than the plain one."""
+
+    class Meta:
+        model = models.Ranker
+
+    registered_model = factory.SubFactory(RegisteredModelFactory)
+    weights = factory.LazyFunction(dict)
+    verdicts = 350
+    learned = 0.81
+    plain = 0.74
+    is_used = True
+    fitted_at = factory.LazyFunction(timezone.now)
+
+
+class ExemplarFactory(factory.django.DjangoModelFactory):
+    """The surest right sample of its label; give `sample`, `scan`."""
+
+    class Meta:
+        model = models.Exemplar
+
+    registered_model = factory.LazyAttribute(
+        lambda o: o.scan.model_version.registered_model
+    )
+    label = factory.LazyAttribute(lambda o: o.sample.label)
+    digest = factory.LazyAttribute(lambda o: o.sample.digest)
+    confidence = 0.99
+    place = 0

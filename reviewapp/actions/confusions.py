@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -23,13 +24,13 @@ Pair = tuple[int, int]  # true label id, predicted label id
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Counts:
     """What the findings of one confusion say together."""
 
     present: int  # errors that the last scans still saw
     waiting: int  # of these, without a verdict
     reviewed: int  # findings with a standing verdict
-    exported: int  # findings that a frozen, exported fix set holds
+    exported: bool  # whether a frozen, exported fix set holds any
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Line:
     last_scan: int | None = None
 
 
-def next_state(old: str, now: Standing) -> Confusion.State:
+def next_state(old: str, now: Counts) -> Confusion.State:
     """Return the state that follows from the findings.
 
     Fixed: no error of the pair is left in what was scanned. Back: errors again after
@@ -75,33 +76,91 @@ def update_ledger(
     Returns:
         How many changes of state were recorded.
     """
-    lines = _lock_lines(dataset, model, pairs)
-    # Counted after the locks: what another update has just committed is seen.
-    standings = _standings(dataset, model, pairs)
     counts = _counts(scan)
-    touched = []
-    for pair, standing in standings.items():
-        old = lines.get(pair) or Line(last_scan=scan.pk if scan else None)
-        counted = scan is not None and pair in counts
-        line = Line(
-            state=next_state(old.state, standing),
-            present=standing.present,
-            peak=max(old.peak, counts.get(pair, 0)),
-            last_scan=scan.pk if scan and counted else old.last_scan,
-        )
-        if line != old:
-            touched.append((pair, line))
-    ids = _save(dataset, model, scan, touched)
-    now = timezone.now()
+    # Looked at without locks first: most verdicts change no line.
+    now = _look(dataset, model, scan, pairs, counts)
+    changing = {pair for pair, (old, line, _) in now.items() if line != old}
+    if not changing:
+        return 0
+    _lock_lines(dataset, model, changing)
+    # Read again behind the locks: what another update has just committed is seen.
+    now = _look(dataset, model, scan, changing, counts)
+    ids = _save(
+        dataset, model, scan, {pair: line for pair, (_, line, _) in now.items()}
+    )
+    moment = timezone.now()
     changes = [
-        (ids[pair], scan and scan.pk, was, line.state, evidence, now)
-        for pair, line in touched
-        if line.state != (was := lines[pair].state if pair in lines else "")
-        for evidence in (Jsonb(_evidence(standings[pair], counts.get(pair))),)
+        (ids[pair], scan and scan.pk, old.state, line.state, evidence, moment)
+        for pair, (old, line, standing) in now.items()
+        if line.state != old.state
+        for evidence in (Jsonb(_evidence(standing, counts.get(pair))),)
     ]
     return copy_rows(
         "reviewapp_confusionevent", list(EVENT), list(EVENT.values()), changes
     )
+
+
+def _look(
+    dataset: Dataset,
+    model: RegisteredModel,
+    scan: Scan | None,
+    pairs: Collection[Pair] | None,
+    counts: Mapping[Pair, int],
+) -> dict[Pair, tuple[Line, Line, Counts]]:
+    """Return each line as it is, as it should be, and why."""
+    values: dict[str, Any] = {
+        "dataset": dataset.pk,
+        "model": model.pk,
+        "true": [true for true, _ in pairs or ()],
+        "predicted": [predicted for _, predicted in pairs or ()],
+    }
+    is_many = pairs is None or len(pairs) > MANY
+    with connection.cursor() as cursor:
+        if is_many:
+            # The planner knows no sizes here and may take thousands of rows for one.
+            cursor.execute("SET LOCAL enable_nestloop = off")
+        cursor.execute(ALL_LINES if is_many else SOME_LINES, values)
+        rows = cursor.fetchall()
+    found = {}
+    for true, predicted, present, waiting, reviewed, exported, *stored in rows:
+        pair = (true, predicted)
+        if pairs is not None and pair not in pairs:
+            continue
+        standing = Counts(present, waiting, reviewed, exported)
+        is_there = stored[0] is not None
+        old = Line(*stored) if is_there else Line(last_scan=scan.pk if scan else None)
+        is_counted = scan is not None and pair in counts
+        line = Line(
+            state=next_state(old.state, standing),
+            present=present,
+            peak=max(old.peak, counts.get(pair, 0)),
+            last_scan=scan.pk if scan and is_counted else old.last_scan,
+        )
+        found[pair] = (old, line, standing)
+    return found
+
+
+def tell_ledger(
+    *,
+    dataset: Dataset,
+    pairs: Iterable[tuple[int, int, int]],
+    models: Mapping[int, RegisteredModel],
+) -> None:
+    """Bring the lines of findings that have just moved in line with them.
+
+    Args:
+        dataset: Whose ledger.
+        pairs: (model id, true label id, predicted label id) of each finding.
+        models: The models that are loaded already, by id.
+    """
+    by_model: defaultdict[int, set[Pair]] = defaultdict(set)
+    for model, true, predicted in pairs:
+        if true != predicted:  # near misses have no line
+            by_model[model].add((true, predicted))
+    unknown = RegisteredModel.objects.in_bulk(by_model.keys() - models.keys())
+    for model, found in sorted(by_model.items()):
+        known = models.get(model) or unknown[model]
+        update_ledger(dataset=dataset, model=known, pairs=found)
 
 
 # A scan of a thousand classes may change tens of thousands of lines at once.
@@ -116,30 +175,21 @@ EVENT = {
 
 
 def _lock_lines(
-    dataset: Dataset, model: RegisteredModel, pairs: Collection[Pair] | None
-) -> dict[Pair, Line]:
+    dataset: Dataset, model: RegisteredModel, pairs: Collection[Pair]
+) -> None:
     """Lock ledger lines in id order, so that two updates cannot block each other."""
-    lines = Confusion.objects.for_dataset(dataset).of_model(model)
-    if pairs is not None:
-        lines = lines.of_pairs(pairs)
-    rows = lines.select_for_update(of=("self",)).order_by("id")
-    fields = ("state", "present", "peak", "last_scan_id")
-    return {
-        (true, predicted): Line(*values)
-        for true, predicted, *values in rows.values_list(
-            "true_label_id", "predicted_label_id", *fields
-        )
-    }
+    lines = Confusion.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
+    list(lines.select_for_update(of=("self",)).order_by("id").values_list("id"))
 
 
 def _save(
     dataset: Dataset,
     model: RegisteredModel,
     scan: Scan | None,
-    lines: list[tuple[Pair, Line]],
+    lines: Mapping[Pair, Line],
 ) -> dict[Pair, int]:
     """Write new and changed lines in one statement and return their ids."""
-    rows = [(*pair, *astuple(line)) for pair, line in lines]
+    rows = [(*pair, *astuple(line)) for pair, line in lines.items()]
     columns = zip(*rows, strict=True) if rows else [[]] * 6
     names = ("true", "predicted", "state", "present", "peak", "last")
     values: dict[str, Any] = dict(zip(names, map(list, columns), strict=True))
@@ -167,7 +217,7 @@ RETURNING id, true_label_id, predicted_label_id
 """
 
 
-def _evidence(standing: Standing, count: int | None) -> dict[str, Any]:
+def _evidence(standing: Counts, count: int | None) -> dict[str, Any]:
     return {
         "present": standing.present,
         "waiting": standing.waiting,
@@ -185,39 +235,39 @@ def _counts(scan: Scan | None) -> dict[Pair, int]:
     return {(true, predicted): n for true, predicted, n in rows if true != predicted}
 
 
-def _standings(
-    dataset: Dataset, model: RegisteredModel, pairs: Collection[Pair] | None
-) -> dict[Pair, Standing]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            STANDINGS,
-            {
-                "dataset": dataset.pk,
-                "model": model.pk,
-                "all": pairs is None,
-                "true": [true for true, _ in pairs or ()],
-                "predicted": [predicted for _, predicted in pairs or ()],
-            },
-        )
-        return {(row[0], row[1]): Standing(*row[2:]) for row in cursor.fetchall()}
-
-
-STANDINGS = """
-SELECT f.true_label_id, f.predicted_label_id,
-       count(*) FILTER (WHERE f.presence IN ('seen', 'regressed')),
-       count(*) FILTER (WHERE f.presence IN ('seen', 'regressed')
-                          AND f.review_state = 'open'),
-       count(*) FILTER (WHERE f.review_state <> 'open'),
-       count(e.finding_id)
-  FROM reviewapp_finding f
-  LEFT JOIN (SELECT DISTINCT i.finding_id
-               FROM reviewapp_fixitem i
-               JOIN reviewapp_export e
-                 ON e.fix_set_id = i.fix_set_id AND e.state = 'done') e
-    ON e.finding_id = f.id
- WHERE f.dataset_id = %(dataset)s AND f.registered_model_id = %(model)s
-   AND f.kind = 'misclassified'
-   AND (%(all)s OR (f.true_label_id, f.predicted_label_id) IN (
-         SELECT * FROM unnest(%(true)s::bigint[], %(predicted)s::bigint[])))
- GROUP BY f.true_label_id, f.predicted_label_id
+# The standings, with what is still to be added to them, beside the lines. In two forms:
+# one plan would not do for one pair and for all.
+_NOW = """
+SELECT n.t, n.p, sum(n.present)::int, sum(n.waiting)::int, sum(n.reviewed)::int,
+       bool_or(n.exported), c.state, c.present, c.peak, c.last_scan_id
+  FROM ({standings}) AS n (t, p, present, waiting, reviewed, exported)
+  LEFT JOIN reviewapp_confusion c
+    ON c.dataset_id = %(dataset)s AND c.registered_model_id = %(model)s
+   AND c.true_label_id = n.t AND c.predicted_label_id = n.p
+ GROUP BY n.t, n.p, c.id
 """
+MANY = 500  # pairs from which on reading all lines of a model is faster
+ALL_LINES = _NOW.format(
+    standings="""
+  SELECT true_label_id, predicted_label_id, present, waiting, reviewed, is_exported
+    FROM reviewapp_standing
+   WHERE registered_model_id = %(model)s AND kind = 'misclassified'
+  UNION ALL
+  SELECT true_label_id, predicted_label_id, present, waiting, reviewed, false
+    FROM reviewapp_standingchange
+   WHERE registered_model_id = %(model)s AND true_label_id <> predicted_label_id"""
+)
+SOME_LINES = _NOW.format(
+    standings="""
+  SELECT g.* FROM unnest(%(true)s::bigint[], %(predicted)s::bigint[]) AS w (t, p)
+   CROSS JOIN LATERAL (
+     SELECT w.t, w.p, present, waiting, reviewed, is_exported
+       FROM reviewapp_standing
+      WHERE registered_model_id = %(model)s
+        AND true_label_id = w.t AND predicted_label_id = w.p
+     UNION ALL
+     SELECT w.t, w.p, present, waiting, reviewed, false
+       FROM reviewapp_standingchange
+      WHERE registered_model_id = %(model)s
+        AND true_label_id = w.t AND predicted_label_id = w.p) g"""
+)

@@ -165,7 +165,7 @@ WITH known AS MATERIALIZED (
   SELECT id, sample_id, true_label_id, predicted_label_id, review_state, digest,
          priority, confidence,
          -- Not EXISTS: that may read every sighting of the scan, for each shard.
-         (SELECT s.id FROM reviewapp_sighting s
+         (SELECT s.scan_id FROM reviewapp_sighting s
            WHERE s.finding_id = f.id AND s.scan_id = %(scan)s) IS NOT NULL AS is_sighted
     FROM reviewapp_finding f
    WHERE registered_model_id = %(model)s

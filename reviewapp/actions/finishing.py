@@ -13,9 +13,9 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from mining.artefact import (
+    iter_columns,
     merge_outcomes,
     read_classes,
-    read_outcomes,
     write_outcomes,
 )
 from mining.confusion import confusion_matrix
@@ -24,9 +24,10 @@ from mining.types import Outcome
 from reviewapp.actions.confusions import update_ledger
 from reviewapp.actions.presence import settle_presence
 from reviewapp.actions.scans import fail_scan, repeat_shards
+from reviewapp.actions.standings import fold_standings
 from reviewapp.copying import copy_columns
 from reviewapp.exceptions import plain_message
-from reviewapp.models import Scan, Shard
+from reviewapp.models import Preparation, Scan, Shard
 from reviewapp.models.events import record
 from reviewapp.storage import delete_files, fetch_file, scratch_folder, store_file
 
@@ -145,6 +146,8 @@ def _finish(scan: Scan, shards: list[Shard], done: list[Shard]) -> None:
         store_file(name, path)
     with transaction.atomic():
         _write_facts(scan, shards, matrix, name)
+    # Not before the facts are committed: whoever reviews would wait for all of it.
+    fold_standings()
 
 
 PART_LOST = "The outcomes of this part were missing or damaged in the storage."
@@ -196,10 +199,13 @@ def _why(shards: Sequence[Shard]) -> str:
 
 def _count(path: Path, n_classes: int) -> npt.NDArray[np.int64]:
     """Return the confusion matrix; rows true labels, columns predictions."""
-    table = read_outcomes(path, ["true", "predicted"]).drop_null()
-    return confusion_matrix(
-        table["true"].to_numpy(), table["predicted"].to_numpy(), n_classes
-    )
+    matrix = np.zeros((n_classes, n_classes), np.int64)
+    for table in iter_columns(path, ["true", "predicted"]):
+        seen = table.drop_null()
+        matrix += confusion_matrix(
+            seen["true"].to_numpy(), seen["predicted"].to_numpy(), n_classes
+        )
+    return matrix
 
 
 def _write_facts(
@@ -238,6 +244,11 @@ def _write_facts(
         settle_presence(scan)
         update_ledger(
             dataset=scan.dataset, model=scan.model_version.registered_model, scan=scan
+        )
+        Preparation.objects.get_or_create(
+            scan=scan,
+            what=Preparation.What.AIDS,
+            defaults={"due_at": timezone.now()},
         )
     record(f"scan {state.value}", scan, dataset=scan.dataset, actor=None, **totals)
 

@@ -19,6 +19,7 @@ from mining.exceptions import MiningError
 from mining.fixset import FixRow, fix_set_digest, write_csv, write_jsonl, write_zip
 from mining.sources import read_bytes, url_for
 from reviewapp.actions.confusions import update_ledger
+from reviewapp.actions.standings import note_exported
 from reviewapp.exceptions import Refused, plain_message
 from reviewapp.models import (
     Dataset,
@@ -290,6 +291,8 @@ def _image_reader(fix_set: FixSet) -> Callable[[FixRow], bytes]:
 
 
 def _tell_ledger(fix_set: FixSet) -> None:
+    """Say of the confusions in an exported set that their fix is on its way."""
+    note_exported(fix_set)
     pairs_by_model: dict[int, set[tuple[int, int]]] = {}
     rows = Finding.objects.misclassified().filter(fixitem__fix_set=fix_set)
     for model, true, predicted in rows.values_list(

@@ -35,7 +35,7 @@ def settle_presence(scan: Scan) -> int:
 # Only the findings that may move are joined with their samples: after a scan that saw
 # what the scan before saw there are none. Fixed means right now: wrong in another way is
 # another finding, which takes over. A label that a reviewer changed while the scan ran
-# keeps what the verdict set aside.
+# keeps what the verdict set aside. The findings are read in two parts, as they are indexed.
 SETTLE = """
 WITH seen AS MATERIALIZED (
   SELECT f.id, f.sample_id, f.kind
@@ -45,11 +45,20 @@ WITH seen AS MATERIALIZED (
   SELECT DISTINCT sample_id FROM seen WHERE kind = 'misclassified'
 ), unreadable AS MATERIALIZED (
   SELECT sample_id FROM reviewapp_unreadablesample WHERE scan_id = %(scan)s
+), found AS (
+  SELECT id, sample_id, true_label_id, presence
+    FROM reviewapp_finding
+   WHERE dataset_id = %(dataset)s AND registered_model_id = %(model)s
+     AND review_state = 'open' AND presence IN ('seen', 'regressed')
+  UNION ALL
+  SELECT id, sample_id, true_label_id, presence
+    FROM reviewapp_finding
+   WHERE dataset_id = %(dataset)s AND registered_model_id = %(model)s
+     AND NOT (review_state = 'open' AND presence IN ('seen', 'regressed'))
 ), moving AS MATERIALIZED (
   SELECT f.id, f.sample_id, f.true_label_id, f.presence, seen.id IS NOT NULL AS is_seen
-    FROM reviewapp_finding f LEFT JOIN seen ON seen.id = f.id
-   WHERE f.dataset_id = %(dataset)s AND f.registered_model_id = %(model)s
-     AND (seen.id IS NULL) = (f.presence IN ('seen', 'regressed'))
+    FROM found f LEFT JOIN seen ON seen.id = f.id
+   WHERE (seen.id IS NULL) = (f.presence IN ('seen', 'regressed'))
 ), moved AS MATERIALIZED (
   SELECT m.id, CASE WHEN m.is_seen AND m.presence = 'fixed' THEN 'regressed'
                     WHEN m.is_seen THEN 'seen'

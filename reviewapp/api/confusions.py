@@ -89,9 +89,9 @@ class ConfusionsViewSet(
         """Show the line in the last 200 scans of its model that count."""
         line = self.get_object()
         counted = Scan.objects.for_dataset(self.dataset).finished().counted()
-        of_model = counted.with_names().of_model(line.registered_model).newest_first()
+        of_model = counted.lean().of_model(line.registered_model).newest_first()
         scans = list(of_model[:SCANS])[::-1]
-        [entry] = histories(dataset=self.dataset, lines=[line], scans=scans)
+        [entry] = histories(lines=[line], scans=scans)
         answer = ConfusionHistorySerializer(
             {
                 "confusion": line,

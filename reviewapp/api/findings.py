@@ -1,8 +1,6 @@
-"""Findings, and handing them out."""
+"""Findings, and verdicts on them."""
 
 from __future__ import annotations
-
-from typing import cast
 
 from django.db.models import QuerySet
 from django.urls import reverse
@@ -13,15 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reviewapp.access import access_one
-from reviewapp.actions.reviews import claim, decide, release, skip
+from reviewapp.actions.known import as_new, is_blind
+from reviewapp.actions.opinions import give_verdict
+from reviewapp.actions.reviews import Decision, skip
 from reviewapp.api.base import DatasetViewSet
 from reviewapp.api.datasets import LabelSerializer
-from reviewapp.api.reviews import DecideRequest, ReviewSerializer
+from reviewapp.api.reviews import DecideRequest, GivenSerializer, ReviewSerializer
 from reviewapp.filters import FindingFilter
 from reviewapp.models import Finding, Sighting, Verdict
-from reviewapp.models.findings import FindingQuerySet
-
-MAX_CLAIMS = 50
 
 
 class FindingSerializer(serializers.ModelSerializer[Finding]):
@@ -95,18 +92,6 @@ class FindingDetailSerializer(FindingSerializer):
         fields = [*FindingSerializer.Meta.fields, "sightings", "reviews"]
 
 
-class ClaimRequest(serializers.Serializer[Finding]):
-    """How many findings to hold at once."""
-
-    limit = serializers.IntegerField(min_value=1, max_value=MAX_CLAIMS, required=False)
-
-
-class ReleasedSerializer(serializers.Serializer[object]):
-    """How many findings were given back."""
-
-    released = serializers.IntegerField()
-
-
 @extend_schema(tags=["findings"])
 class FindingsViewSet(
     mixins.ListModelMixin, mixins.RetrieveModelMixin, DatasetViewSet[Finding]
@@ -134,46 +119,29 @@ class FindingsViewSet(
             "reviews__undo",
         )
         finding = access_one(rows, pk=finding_id)
-        answer = FindingDetailSerializer(finding, context=self.get_serializer_context())
-        return Response(answer.data)
+        blind = is_blind(finding=finding, by=self.person)
+        shown = as_new(finding) if blind else finding
+        answer = FindingDetailSerializer(shown, context=self.get_serializer_context())
+        return Response({**answer.data, "reviews": []} if blind else answer.data)
 
-    @extend_schema(request=ClaimRequest, responses=FindingSerializer(many=True))
-    @action(detail=False, methods=["post"], pagination_class=None)
-    def claim(self, request: Request, slug: str) -> Response:
-        """Take the next waiting findings that match the filter, hardest first.
-
-        They are the caller's alone until the claim expires. Errors, unless the
-        filter names another `kind`.
-        """
-        limit = self.read(ClaimRequest(data=request.data)).get("limit")
-        queue = cast("FindingQuerySet", self.filter_queryset(self.rows()))
-        if not request.query_params.get("kind"):
-            queue = queue.misclassified()
-        findings = claim(queue=queue, by=self.person, limit=limit)
-        return Response(self.get_serializer(findings, many=True).data)
-
-    @extend_schema(request=None, responses=ReleasedSerializer)
-    @action(detail=False, methods=["post"])
-    def release(self, request: Request, slug: str) -> Response:
-        """Give back everything the caller holds on the data set."""
-        return Response({"released": release(dataset=self.dataset, by=self.person)})
-
-    @extend_schema(request=DecideRequest, responses={201: ReviewSerializer})
+    @extend_schema(request=DecideRequest, responses={201: GivenSerializer})
     @action(detail=True, methods=["post"])
     def decide(self, request: Request, slug: str, finding_id: int) -> Response:
-        """Record a verdict on the version of the finding that the caller saw."""
+        """Record a verdict on the version of the finding that the caller saw.
+
+        The same `key` again changes nothing and gives the same answer.
+        """
         finding = self.get_object()
         body = self.read(DecideRequest(data=request.data))
         label = body.pop("new_label", None)
         classes = self.dataset.labels.current()
-        review = decide(
-            finding=finding,
-            by=self.person,
+        decision = Decision(
             verdict=Verdict(body.pop("verdict")),
             new_label=None if label is None else access_one(classes, pk=label),
             **body,
         )
-        answer = ReviewSerializer(review)
+        given = give_verdict(finding=finding, by=self.person, decision=decision)
+        answer = GivenSerializer(given)
         return Response(answer.data, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=None, responses={204: None})

@@ -39,6 +39,7 @@ class FixSetSerializer(serializers.ModelSerializer[FixSet]):
             "filter",
             "size",
             "digest",
+            "stale_because",
             "created_by",
             "created_at",
             "frozen_at",

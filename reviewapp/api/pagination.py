@@ -13,6 +13,7 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from reviewapp.exceptions import Refused
+from reviewapp.models.findings import FindingQuerySet
 from reviewapp.pagination import keyset_page
 
 MAX_PAGE_SIZE = 500
@@ -40,6 +41,7 @@ class KeysetPagination(BasePagination):
             by=cast("Keyed", view).keyset,
             after=request.query_params.get("after"),
             size=_size(request),
+            parts=queryset.parts() if isinstance(queryset, FindingQuerySet) else (),
         )
         here = request.build_absolute_uri()
         self._next = (

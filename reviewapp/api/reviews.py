@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import RFC_4122, UUID
+
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers
+from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reviewapp.access import access_one
-from reviewapp.actions.reviews import undo
+from reviewapp.actions.opinions import Given, take_back_last
+from reviewapp.actions.reviews import last_reviews, undo
 from reviewapp.api.base import DatasetViewSet
 from reviewapp.api.datasets import LabelSerializer
-from reviewapp.models import Cause, Review, User, Verdict
+from reviewapp.models import Cause, DismissReason, Review, User, Verdict
 
 
 class ReviewSerializer(serializers.ModelSerializer[Review]):
@@ -34,8 +38,10 @@ class ReviewSerializer(serializers.ModelSerializer[Review]):
             "verdict",
             "label_before",
             "new_label",
+            "reason",
             "causes",
             "note",
+            "batch",
             "undone",
             "created_at",
         ]
@@ -43,6 +49,27 @@ class ReviewSerializer(serializers.ModelSerializer[Review]):
     def get_undone(self, review: Review) -> bool:
         """Return whether it was taken back."""
         return hasattr(review, "undo")
+
+
+class KeyField(serializers.UUIDField):
+    """A key of the caller's choice.
+
+    What is given as one is told by the first half of a key: a number that was written
+    as a UUID would put verdicts together that have nothing to do with each other.
+    """
+
+    def to_internal_value(self, data: Any) -> UUID:
+        """Return the UUID.
+
+        Raises:
+            ValidationError: It is none, or one that nobody has drawn.
+        """
+        key: UUID = super().to_internal_value(data)
+        if key.variant != RFC_4122:
+            raise serializers.ValidationError(
+                "This is not a UUID of RFC 4122. Draw a random one for each verdict."
+            )
+        return key
 
 
 class DecideRequest(serializers.Serializer[Review]):
@@ -53,10 +80,24 @@ class DecideRequest(serializers.Serializer[Review]):
     new_label = serializers.IntegerField(
         required=False, allow_null=True, help_text="Label id; for relabel alone"
     )
+    reason = serializers.ChoiceField(
+        choices=DismissReason.choices, required=False, help_text="For dismiss alone"
+    )
     causes = serializers.ListField(
         child=serializers.ChoiceField(choices=Cause.choices), required=False
     )
     note = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
+    key = KeyField(
+        required=False,
+        help_text="Of your choice; with the same one again it is the same verdict",
+    )
+
+
+class GivenSerializer(serializers.Serializer[Given]):
+    """What became of a verdict; one that is not public yet has no review."""
+
+    said = serializers.CharField()
+    review = ReviewSerializer(allow_null=True)
 
 
 @extend_schema(tags=["reviews"])
@@ -72,6 +113,20 @@ class ReviewsViewSet(
     def rows(self) -> QuerySet[Review]:
         """Return the data set's reviews."""
         return Review.objects.for_dataset(self.dataset).with_names()
+
+    @extend_schema(responses=ReviewSerializer(many=True))
+    @action(detail=False, pagination_class=None, filter_backends=[])
+    def mine(self, request: Request, slug: str) -> Response:
+        """List the caller's last 50 verdicts, undone ones too."""
+        rows = last_reviews(dataset=self.dataset, by=self.person)
+        return Response(ReviewSerializer(rows, many=True).data)
+
+    @extend_schema(request=None, responses={204: None})
+    @action(detail=False, methods=["post"], url_path="undo-last")
+    def undo_last(self, request: Request, slug: str) -> Response:
+        """Take the caller's last verdict back, whether it has a review or not."""
+        take_back_last(dataset=self.dataset, by=self.person)
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=None, responses=ReviewSerializer)
     @action(detail=True, methods=["post"])

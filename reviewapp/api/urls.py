@@ -7,6 +7,8 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.routers import SimpleRouter
 
+from reviewapp.api.bulk import BulkVerdictsViewSet
+from reviewapp.api.comparisons import ComparisonsViewSet
 from reviewapp.api.confusions import ConfusionsViewSet
 from reviewapp.api.datasets import (
     DatasetsViewSet,
@@ -18,9 +20,11 @@ from reviewapp.api.findings import FindingsViewSet
 from reviewapp.api.fixsets import ExportsViewSet, FixSetsViewSet
 from reviewapp.api.imports import ImportsViewSet
 from reviewapp.api.people import MembersViewSet
+from reviewapp.api.queue import QueueViewSet
 from reviewapp.api.registry import ModelVersionsViewSet, RegisteredModelsViewSet
 from reviewapp.api.reviews import ReviewsViewSet
 from reviewapp.api.scans import ScansViewSet, SchedulesViewSet
+from reviewapp.api.team import KnownAnswersViewSet, TeamViewSet
 
 datasets = SimpleRouter(use_regex_path=False)
 datasets.register("datasets", DatasetsViewSet, basename="api-dataset")
@@ -36,10 +40,15 @@ below.register("scans", ScansViewSet, basename="api-scan")
 below.register("imports", ImportsViewSet, basename="api-import")
 below.register("schedules", SchedulesViewSet, basename="api-schedule")
 below.register("confusions", ConfusionsViewSet, basename="api-confusion")
+below.register("comparisons", ComparisonsViewSet, basename="api-comparison")
 below.register("findings", FindingsViewSet, basename="api-finding")
+below.register("queue", QueueViewSet, basename="api-queue")
+below.register("bulk-verdicts", BulkVerdictsViewSet, basename="api-bulk")
 below.register("reviews", ReviewsViewSet, basename="api-review")
 below.register("fix-sets", FixSetsViewSet, basename="api-fixset")
 below.register("exports", ExportsViewSet, basename="api-export")
+below.register("team", TeamViewSet, basename="api-team")
+below.register("known-answers", KnownAnswersViewSet, basename="api-known")
 
 urlpatterns = [
     path(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reviewapp.models.comparisons import Comparison
 from reviewapp.models.confusions import Confusion, ConfusionEvent
 from reviewapp.models.datasets import Dataset, Label, Registration, Sample, Split
 from reviewapp.models.events import Event
@@ -10,16 +11,17 @@ from reviewapp.models.fixsets import Export, FixItem, FixSet
 from reviewapp.models.imports import Import
 from reviewapp.models.opinions import KnownAnswer, KnownAttempt, Opinion
 from reviewapp.models.people import Membership, Role, User
-from reviewapp.models.ranking import Exemplar, Lookalike, Ranker
+from reviewapp.models.ranking import Exemplar, Lookalike, Preparation, Ranker
 from reviewapp.models.registry import ModelVersion, RegisteredModel
 from reviewapp.models.reviews import Cause, DismissReason, Review, Undo, Verdict
 from reviewapp.models.scans import ConfusionCount, Scan, Shard, UnreadableSample
 from reviewapp.models.schedules import Schedule
-from reviewapp.models.standings import Standing
+from reviewapp.models.standings import Standing, StandingChange
 
 __all__ = [
     "Cause",
     "Claim",
+    "Comparison",
     "Confusion",
     "ConfusionCount",
     "ConfusionEvent",
@@ -39,6 +41,7 @@ __all__ = [
     "Membership",
     "ModelVersion",
     "Opinion",
+    "Preparation",
     "Ranker",
     "RegisteredModel",
     "Registration",
@@ -52,6 +55,7 @@ __all__ = [
     "Skip",
     "Split",
     "Standing",
+    "StandingChange",
     "Undo",
     "UnreadableSample",
     "User",

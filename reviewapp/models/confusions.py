@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from reviewapp.models.datasets import Dataset, Label
+from reviewapp.models.pairs import PairIn
 from reviewapp.models.registry import RegisteredModel
 from reviewapp.models.scans import Scan
 
@@ -32,11 +33,8 @@ class ConfusionQuerySet(models.QuerySet["Confusion"]):
         return self.filter(registered_model=model)
 
     def of_pairs(self, pairs: Collection[tuple[int, int]]) -> ConfusionQuerySet:
-        """Keep the labels of these (true, predicted) ids: a superset of the pairs."""
-        return self.filter(
-            true_label__in={true for true, _ in pairs},
-            predicted_label__in={predicted for _, predicted in pairs},
-        )
+        """Keep these pairs of (true, predicted) label ids."""
+        return self.filter(PairIn(pairs))
 
     def most_frequent_first(self) -> ConfusionQuerySet:
         """Order by the errors still seen, then by the errors ever seen."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -17,6 +16,10 @@ from reviewapp.models.scans import Scan
 
 if TYPE_CHECKING:
     from reviewapp.models.people import User
+
+
+# What waits for a verdict: it and the rest are in partial indexes of their own.
+WAITING = Q(review_state="open", presence__in=["seen", "regressed"])
 
 
 class FindingQuerySet(models.QuerySet["Finding"]):
@@ -44,7 +47,17 @@ class FindingQuerySet(models.QuerySet["Finding"]):
 
     def waiting(self) -> FindingQuerySet:
         """Keep what waits for a verdict: open and still seen."""
-        return self.filter(Finding.waiting_q())
+        return self.filter(WAITING)
+
+    def settled(self) -> FindingQuerySet:
+        """Keep what does not wait: reviewed, or no longer seen."""
+        return self.filter(~WAITING)
+
+    def parts(self) -> list[FindingQuerySet]:
+        """Return the same findings in disjoint sets, each in an index of its own."""
+        near = self.filter(kind=Finding.Kind.NEAR_MISS)
+        kinds = (self.misclassified(), near)
+        return [part for kind in kinds for part in (kind.waiting(), kind.settled())]
 
     def reviewed(self) -> FindingQuerySet:
         """Keep what has a standing verdict."""
@@ -57,13 +70,6 @@ class FindingQuerySet(models.QuerySet["Finding"]):
     def of_model(self, model: RegisteredModel) -> FindingQuerySet:
         """Keep the findings of one registered model."""
         return self.filter(registered_model=model)
-
-    def of_pairs(self, pairs: Collection[tuple[int, int]]) -> FindingQuerySet:
-        """Keep the labels of these (true, predicted) ids: a superset of the pairs."""
-        return self.filter(
-            true_label__in={true for true, _ in pairs},
-            predicted_label__in={predicted for _, predicted in pairs},
-        )
 
     def of_confusion(self, true_label: int, predicted_label: int) -> FindingQuerySet:
         """Keep one confusion, by label ids."""
@@ -119,10 +125,6 @@ class FindingQuerySet(models.QuerySet["Finding"]):
             Exists(Skip.objects.filter(finding=OuterRef("pk"), reviewer=user))
         )
 
-    def just(self, finding: Finding) -> FindingQuerySet:
-        """Keep one finding."""
-        return self.filter(pk=finding.pk)
-
     def count_up_to(self, limit: int) -> int:
         """Count, but stop at `limit`: a million rows would cost more than the page."""
         return self.order_by()[:limit].count()
@@ -132,34 +134,6 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         name = "claim__reviewer__username"
         rows = self.values_list(name).annotate(n=Count("id")).order_by(name)
         return dict(rows)
-
-    def counts_by_kind(self) -> dict[tuple[int, str], int]:
-        """Return (data set id, kind) -> number of findings."""
-        rows = self.order_by().values_list("dataset_id", "kind").annotate(n=Count("id"))
-        return {(dataset, kind): n for dataset, kind, n in rows}
-
-    def counts_by_confusion(self) -> models.QuerySet[Finding, Any]:
-        """Return rows true_label, predicted_label, n; most frequent first."""
-        return (
-            self.values("true_label", "predicted_label")
-            .annotate(n=Count("id"))
-            .order_by("-n", "true_label", "predicted_label")
-        )
-
-    def splits_by_confusion(
-        self,
-    ) -> models.QuerySet[Finding, tuple[int, int, int, str]]:
-        """Return distinct (model id, true id, predicted id, split of the sample)."""
-        return (
-            self.order_by()
-            .values_list(
-                "registered_model_id",
-                "true_label_id",
-                "predicted_label_id",
-                "sample__split",
-            )
-            .distinct()
-        )
 
     def count_by_state(self) -> dict[tuple[str, str], int]:
         """Return (review state, presence) -> number of findings."""
@@ -288,33 +262,64 @@ class Finding(models.Model):
             ),
         ]
         indexes = [
-            # The review queue of a data set.
+            # The review queue of a data set, and its waiting ones in the list.
             models.Index(
                 fields=["dataset", "kind", "-priority", "-id"],
                 name="finding_queue",
-                condition=Q(review_state="open", presence__in=["seen", "regressed"]),
+                condition=WAITING,
             ),
             # The review queue of one confusion.
             models.Index(
                 fields=["dataset", "true_label", "predicted_label", "-priority", "-id"],
                 name="finding_queue_confusion",
-                condition=Q(review_state="open", presence__in=["seen", "regressed"]),
+                condition=WAITING,
             ),
-            # The findings list, and its confusion filter.
-            models.Index(fields=["dataset", "-priority", "-id"], name="finding_list"),
+            # The queue in the orders newest and random.
+            models.Index(
+                fields=["dataset", "kind", "-id"],
+                name="finding_queue_newest",
+                condition=WAITING,
+            ),
+            # The queue in the orders surest and least sure.
+            models.Index(
+                fields=["dataset", "kind", "confidence", "id"],
+                name="finding_queue_confidence",
+                condition=WAITING,
+            ),
+            # The queue in the order back first: few.
+            models.Index(
+                fields=["dataset", "kind", "-priority", "-id"],
+                name="finding_queue_back",
+                condition=Q(review_state="open", presence="regressed"),
+            ),
+            # The findings list but for what waits.
+            models.Index(
+                fields=["dataset", "kind", "-priority", "-id"],
+                name="finding_settled",
+                condition=~WAITING,
+            ),
+            # Its confusion filter.
             models.Index(
                 fields=["dataset", "true_label", "predicted_label", "-priority", "-id"],
-                name="finding_list_confusion",
+                name="finding_settled_confusion",
+                condition=~WAITING,
+            ),
+            # Its review filter, and what waits for a second opinion.
+            models.Index(
+                fields=["dataset", "review_state", "-priority", "-id"],
+                name="finding_reviewed",
+                condition=~Q(review_state="open"),
+            ),
+            # Its presence filter.
+            models.Index(
+                fields=["dataset", "presence", "-priority", "-id"],
+                name="finding_not_seen",
+                condition=~Q(presence="seen"),
             ),
         ]
 
     def __str__(self) -> str:
         return f"finding {self.pk}"
-
-    @staticmethod
-    def waiting_q() -> Q:
-        """Return the condition of the partial queue indexes."""
-        return Q(review_state="open", presence__in=["seen", "regressed"])
 
     @property
     def pair(self) -> str:
@@ -332,7 +337,8 @@ class Finding(models.Model):
 class Sighting(models.Model):
     """A finding as one scan saw it."""
 
-    # Statement triggers (migration 0008) keep both; `sighting_once` leads with the scan.
+    pk = models.CompositePrimaryKey("scan", "finding")
+    # Statement triggers (migration 0008) keep both; the primary key leads with the scan.
     finding = models.ForeignKey(
         Finding, models.CASCADE, db_constraint=False, related_name="sightings"
     )
@@ -351,11 +357,6 @@ class Sighting(models.Model):
         models.BigIntegerField(), help_text="Label ids, surest first"
     )
     top_probs = ArrayField(models.FloatField())
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["scan", "finding"], name="sighting_once"),
-        ]
 
     def __str__(self) -> str:
         return f"{self.finding} in {self.scan}"

@@ -56,6 +56,9 @@ class FixSet(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     frozen_at = models.DateTimeField(null=True)
+    stale_because = models.TextField(
+        blank=True, help_text="Verdicts in it that were taken back, a line each"
+    )
 
     objects = FixSetQuerySet.as_manager()
 

@@ -2,13 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models import Q
+from django.utils import timezone
 
 from reviewapp.models.datasets import Dataset, Label, Sample
 from reviewapp.models.registry import RegisteredModel
 from reviewapp.models.scans import Scan
+
+if TYPE_CHECKING:
+    from reviewapp.models.findings import Finding
+
+
+PATIENCE = timedelta(days=1)  # what failed for so long is left to the next scan
+
+
+class PreparationQuerySet(models.QuerySet["Preparation"]):
+    """Vocabulary for preparations."""
+
+    def due(self, what: Preparation.What) -> PreparationQuerySet:
+        """Keep what is to be made now, of scans that ended within a day."""
+        now = timezone.now()
+        return self.filter(
+            what=what, due_at__lte=now, scan__finished_at__gt=now - PATIENCE
+        )
+
+
+class Preparation(models.Model):
+    """What is still to be made for the desk after a scan; the row goes when it is made."""
+
+    class What(models.TextChoices):
+        AIDS = "aids", "lanes, exemplars and lookalikes"
+        PICTURES = "pictures", "thumbnails of the exemplars"
+
+    scan = models.ForeignKey(Scan, models.CASCADE, related_name="preparations")
+    what = models.CharField(max_length=8, choices=What)
+    due_at = models.DateTimeField(help_text="When it is asked for (again)")
+
+    objects = PreparationQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["scan", "what"], name="preparation_once_per_scan"
+            ),
+            models.CheckConstraint(
+                condition=Q(what__in=["aids", "pictures"]),
+                name="preparation_what_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.what} of {self.scan}"
+
+
+class ExemplarQuerySet(models.QuerySet["Exemplar"]):
+    """Vocabulary for exemplars."""
+
+    def of_model(self, model: RegisteredModel) -> ExemplarQuerySet:
+        """Keep one registered model."""
+        return self.filter(registered_model=model)
+
+    def for_desk(self, finding: Finding) -> list[Exemplar]:
+        """Return those of both classes of a finding, without itself, the surest first.
+
+        Samples that were removed, relabelled or are another image since are left out.
+        """
+        values = {
+            "model": finding.registered_model_id,
+            "labels": [finding.true_label_id, finding.predicted_label_id],
+            "sample": finding.sample_id,
+        }
+        return list(self.raw(FOR_DESK, values))
+
+
+# As text: the desk reads it for every finding.
+FOR_DESK = """
+SELECT e.* FROM reviewapp_exemplar e JOIN reviewapp_sample s ON s.id = e.sample_id
+ WHERE e.registered_model_id = %(model)s AND e.label_id = ANY(%(labels)s::bigint[])
+   AND e.sample_id <> %(sample)s AND s.removed_at IS NULL
+   AND s.label_id = e.label_id AND s.digest = e.digest
+ ORDER BY e.label_id, e.place
+"""
 
 
 class Exemplar(models.Model):
@@ -23,6 +101,8 @@ class Exemplar(models.Model):
     digest = models.CharField(max_length=64, help_text="The image when scanned")
     confidence = models.FloatField(help_text="Probability of the class, 0-1")
     place = models.PositiveSmallIntegerField(help_text="0: the surest")
+
+    objects = ExemplarQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -63,7 +143,8 @@ class Ranker(models.Model):
         RegisteredModel, models.CASCADE, related_name="ranker"
     )
     weights: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
-        help_text="Name of the score -> weight, mean and scale; and the intercept"
+        help_text="scores: name -> weight, mean and scale; intercept; both only with "
+        "enough verdicts. reviewed: all verdicts at the time of the fit"
     )
     verdicts = models.PositiveIntegerField(help_text="Standing verdicts learned from")
     learned = models.FloatField(
@@ -75,3 +156,8 @@ class Ranker(models.Model):
 
     def __str__(self) -> str:
         return f"ranker of {self.registered_model}"
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there were verdicts enough to learn from."""
+        return "scores" in self.weights

@@ -12,6 +12,7 @@ from django.db.models import Count, Exists, F, OuterRef, Q, Sum
 from django.utils import timezone
 
 from reviewapp.models.datasets import Dataset, Label, Sample, Split
+from reviewapp.models.pairs import PairIn
 from reviewapp.models.registry import ModelVersion, RegisteredModel
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ class ScanQuerySet(models.QuerySet["Scan"]):
         """Load the data set, model and requester in the same query."""
         return self.select_related(
             "dataset", "model_version__registered_model", "requested_by"
+        )
+
+    def lean(self) -> ScanQuerySet:
+        """Load the version's name and number alone, and no settings: for many scans."""
+        return self.select_related("model_version__registered_model").defer(
+            "settings",
+            "model_version__checkpoint",
+            "model_version__classes",
+            "model_version__preprocessing",
         )
 
     def with_progress(self) -> ScanQuerySet:
@@ -363,11 +373,8 @@ class ConfusionCountQuerySet(models.QuerySet["ConfusionCount"]):
         return self.exclude(true_label=F("predicted_label"))
 
     def of_pairs(self, pairs: Collection[tuple[int, int]]) -> ConfusionCountQuerySet:
-        """Keep the labels of these (true, predicted) ids: a superset of the pairs."""
-        return self.filter(
-            true_label__in={true for true, _ in pairs},
-            predicted_label__in={predicted for _, predicted in pairs},
-        )
+        """Keep these pairs of (true, predicted) label ids."""
+        return self.filter(PairIn(pairs))
 
     def with_names(self) -> ConfusionCountQuerySet:
         """Load both labels in the same query."""

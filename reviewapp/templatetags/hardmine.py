@@ -24,9 +24,11 @@ SECTIONS = (
     ("Findings", "finding-list", ("finding-list", "finding-detail")),
     ("Confusions", "confusion-list", ("confusion-list",)),
     ("History", "history", ("history", "confusion-detail")),
+    ("Compare", "comparison-new", ("comparison-",)),
     ("Scans", "scan-list", ("scan-", "schedule-")),
     ("Models", "model-list", ("model-", "version-")),
     ("Fix sets", "fixset-list", ("fixset-", "export-")),
+    ("Team", "team", ("team",)),
     ("Members", "member-list", ("member-",)),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from django.http import HttpResponse
@@ -9,7 +10,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from reviewapp.access import access_dataset, access_one, id_from
-from reviewapp.models import Confusion, ConfusionCount, Dataset, Finding, Label, Scan
+from reviewapp.models import Confusion, ConfusionCount, Dataset, Label, Scan, Standing
 from reviewapp.pagination import keyset_page
 from reviewapp.views.requests import UserRequest
 
@@ -55,8 +56,8 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
     The last one that counts: an older version scanned for the record has to be chosen.
     """
     dataset = access_dataset(request.user, slug)
-    finished = Scan.objects.for_dataset(dataset).finished().with_names().newest_first()
-    scans = list(finished[:SCANS_TO_CHOOSE])
+    finished = Scan.objects.for_dataset(dataset).finished().lean().newest_first()
+    scans = list(finished.defer("classes", "settings")[:SCANS_TO_CHOOSE])
     chosen = request.GET.get("scan", "")
     if chosen:
         scan: Scan | None = access_one(finished, pk=id_from(chosen))
@@ -64,16 +65,15 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         scan = finished.counted().first()
     context: dict[str, object] = {"dataset": dataset, "scans": scans, "scan": scan}
     if scan:
-        support = scan.confusion_counts.all().support()
         page = keyset_page(
             scan.confusion_counts.all().errors().with_names(),
             by=("count", "id"),
             after=request.GET.get("after"),
             size=PAGE_SIZE,
         )
-        context["rows"] = _rows(dataset, scan, page.rows, support)
+        context["rows"] = _rows(dataset, scan, page.rows)
         context["next"] = page.next
-        context["classes"], context["matrix"] = _matrix(dataset, scan, support)
+        context["classes"], context["matrix"] = _matrix(dataset, scan)
     return render(request, "confusions/index.html", context)
 
 
@@ -81,9 +81,10 @@ def _rows(
     dataset: Dataset,
     scan: Scan,
     counts: list[ConfusionCount],
-    support: dict[int, int],
 ) -> list[Row]:
     pairs = [(row.true_label_id, row.predicted_label_id) for row in counts]
+    classes = {true for true, _ in pairs}
+    support = scan.confusion_counts.filter(true_label__in=classes).support()
     # What waits, and where a line stands, was said by newer scans than these.
     waiting, lines = ({}, {}) if scan.for_record else _standing(dataset, scan, pairs)
     return [
@@ -106,10 +107,10 @@ def _standing(
 ) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], Confusion]]:
     """Return what waits of each pair and its ledger line, by label ids."""
     model = scan.model_version.registered_model
-    findings = Finding.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
+    standings = Standing.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
     waiting = {
-        (row["true_label"], row["predicted_label"]): row["n"]
-        for row in findings.misclassified().waiting().counts_by_confusion()
+        (standing.true_label_id, standing.predicted_label_id): standing.waiting
+        for standing in standings
     }
     ledger = Confusion.objects.for_dataset(dataset).of_model(model).of_pairs(pairs)
     return waiting, {
@@ -118,7 +119,7 @@ def _standing(
 
 
 def _matrix(
-    dataset: Dataset, scan: Scan, support: dict[int, int]
+    dataset: Dataset, scan: Scan
 ) -> tuple[list[Label], list[tuple[Label, list[Cell]]]]:
     """Return the classes in the model's order and a row of cells for each."""
     if not 1 < len(scan.classes) <= MATRIX_CLASSES:
@@ -129,6 +130,9 @@ def _matrix(
         (row.true_label_id, row.predicted_label_id): row.count
         for row in scan.confusion_counts.all()
     }
+    support: Counter[int] = Counter()
+    for (true_id, _), count in counts.items():
+        support[true_id] += count
     return classes, [
         (true, [_cell(true, predicted, counts, support) for predicted in classes])
         for true in classes
@@ -139,9 +143,9 @@ def _cell(
     true: Label,
     predicted: Label,
     counts: dict[tuple[int, int], int],
-    support: dict[int, int],
+    support: Counter[int],
 ) -> Cell:
     count = counts.get((true.pk, predicted.pk), 0)
     # The diagonal stays pale: what is looked for lies beside it.
-    heat = 0.0 if true == predicted else count / max(support.get(true.pk, 0), 1)
+    heat = 0.0 if true == predicted else count / max(support[true.pk], 1)
     return Cell(true, predicted, count, heat=round(min(heat * 2, 1) * DARKEST, 2))

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET
 from redis import RedisError
 
 from reviewapp.access import access_dataset
-from reviewapp.models import Dataset, Event, Finding, Registration, Scan
+from reviewapp.models import Dataset, Event, Finding, Registration, Scan, Standing
 from reviewapp.models.people import role_on
 from reviewapp.views.requests import UserRequest
 
@@ -67,12 +67,8 @@ def home(request: UserRequest) -> HttpResponse:
     registrations = _by_dataset(
         Registration.objects.visible_to(request.user).newest_per_dataset()
     )
-    waiting = (
-        Finding.objects.visible_to(request.user)
-        .misclassified()
-        .waiting()
-        .counts_by_kind()
-    )
+    visible = Dataset.objects.visible_to(request.user)
+    waiting = Standing.objects.filter(dataset__in=visible).waiting_by_kind()
     cards = [
         Card(
             dataset=dataset,
@@ -81,7 +77,7 @@ def home(request: UserRequest) -> HttpResponse:
             registration=registrations.get(dataset.pk),
             waiting=waiting.get((dataset.pk, Finding.Kind.MISCLASSIFIED), 0),
         )
-        for dataset in Dataset.objects.visible_to(request.user).with_size().by_name()
+        for dataset in visible.with_size().by_name()
     ]
     return render(request, "dashboard/home.html", {"cards": cards})
 
@@ -124,7 +120,7 @@ def _same_kind_before(last: Scan, older: list[Scan]) -> Scan | None:
 
 def _backlog(dataset: Dataset) -> Backlog:
     findings = Finding.objects.for_dataset(dataset)
-    waiting = findings.waiting().counts_by_kind()
+    waiting = Standing.objects.for_dataset(dataset).waiting_by_kind()
     verdicts = dict.fromkeys(Finding.ReviewState.values, 0)
     for (state, _), n in findings.reviewed().count_by_state().items():
         verdicts[state] += n

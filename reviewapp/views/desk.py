@@ -1,61 +1,41 @@
-"""What the desk and the queue show, read from the database."""
+"""What the desk shows of one finding, read from the database."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 from django.utils import timezone
 
 from reviewapp.access import id_from
-from reviewapp.forms.reviews import DecisionForm, Queue
+from reviewapp.actions.known import as_new, is_blind
+from reviewapp.desk_reasons import (
+    comeback_of,
+    lane_of,
+    place_of,
+    standing_of,
+    why_here,
+)
+from reviewapp.forms.reviews import DecisionForm
+from reviewapp.keys import keys_for
 from reviewapp.models import (
     Cause,
     Claim,
-    Dataset,
+    DismissReason,
+    Exemplar,
     Finding,
     Label,
     Review,
-    Sighting,
+    Standing,
     User,
 )
-
-if TYPE_CHECKING:
-    from reviewapp.models.findings import FindingQuerySet
+from reviewapp.pasts import LastSeen, last_seen, past_of, top_of
+from reviewapp.queues import Lane, Queue
+from reviewapp.suggestions import causes_often_here
+from reviewapp.worth import Worth, worth_of
 
 COUNTED = 10_000  # a longer queue is shown as "over 10,000"
 TOP = 5
-SIGHTINGS = 10
-# Verdicts have c, r, d, s, u and n; these are left for the causes.
-CAUSE_KEYS = {
-    Cause.SIMILAR_APPEARANCE: "a",
-    Cause.POSE: "p",
-    Cause.OCCLUSION: "o",
-    Cause.BACKGROUND: "b",
-    Cause.BLUR: "f",
-    Cause.SMALL_OBJECT: "m",
-    Cause.LIGHTING: "l",
-    Cause.LABEL_WRONG: "w",
-    Cause.AMBIGUOUS: "q",
-    Cause.OUT_OF_SCOPE: "x",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class PairCount:
-    """How many findings of one confusion, or of one class's near misses, wait."""
-
-    true_id: int
-    predicted_id: int
-    true: str
-    predicted: str
-    n: int
-    share: float  # of the largest of its kind, 0-1
-
-    @property
-    def is_near_miss(self) -> bool:
-        """Whether the prediction is right."""
-        return self.true_id == self.predicted_id
+SIGHTINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +47,8 @@ class Guess:
     probability: float  # 0-1
     is_true: bool
     is_choice: bool  # a relabel to it is possible
+    action: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +58,25 @@ class Tag:
     value: str
     label: str
     fix: str
+    action: str
     key: str
     is_on: bool
+    is_often: bool  # given often in this confusion
 
 
-def pair_counts(dataset: Dataset, waiting: FindingQuerySet) -> list[PairCount]:
-    """Return the waiting findings by confusion, most frequent first."""
-    names = dict(dataset.labels.values_list("id", "name"))
-    rows = [
-        (
-            cast(int, row["true_label"]),
-            cast(int, row["predicted_label"]),
-            cast(int, row["n"]),
-        )
-        for row in waiting.counts_by_confusion()
-    ]
-    largest = {
-        near: max((n for true, other, n in rows if (true == other) is near), default=1)
-        for near in (True, False)
-    }
-    return [
-        PairCount(
-            true_id=true,
-            predicted_id=predicted,
-            true=names[true],
-            predicted=names[predicted],
-            n=n,
-            share=n / largest[true == predicted],
-        )
-        for true, predicted, n in rows
-    ]
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a reviewer is."""
+
+    done: int  # verdicts of today
+    left: int  # free in this queue, up to `counted` + 1
+    counted: int
+    worth: Worth  # whether the rest is worth it
+
+    @property
+    def total(self) -> int:
+        """Return what the bar stands for."""
+        return self.done + self.left
 
 
 def desk_context(
@@ -114,75 +85,102 @@ def desk_context(
     finding: Finding,
     queue: Queue,
     form: DecisionForm | None = None,
-    said: str = "",
     refusal: str = "",
+    is_ours: bool = False,
 ) -> dict[str, object]:
-    """Return the context of `review/finding.html`.
+    """Return the context of `review/desk.html`.
 
     Args:
         user: The reviewer.
         finding: With its names loaded.
         queue: Where the next finding comes from.
         form: A verdict that was refused, to keep what was typed.
-        said: What just happened.
         refusal: Why the verdict was refused.
+        is_ours: Whether it was handed out to this reviewer just now.
     """
-    labels = list(finding.dataset.labels.order_by("index", "name"))
-    sightings = list(
-        finding.sightings.select_related(
-            "scan__model_version__registered_model"
-        ).order_by("-scan_id")[:SIGHTINGS]
-    )
-    guesses = _guesses(finding, sightings, {label.pk: label for label in labels})
+    blind = is_blind(finding=finding, by=user)
+    if blind:
+        finding = as_new(finding)
+    keys = keys_for(user)
+    sightings = last_seen(finding, SIGHTINGS)
+    guesses = _guesses(finding, sightings, keys)
     causes, note = form.kept() if form else ([], "")
+    past = past_of(finding)
+    standing = standing_of(finding)
+    lane = queue.lane or lane_of(finding, standing)
     return {
-        "dataset": finding.dataset,
+        "dataset": queue.dataset,
         "finding": finding,
         "queue": queue,
+        "keys": keys,
+        "why": _why(finding, standing, user, lane),
+        "lane": Lane(lane),
         "guesses": guesses,
         "sightings": sightings,
-        "reviews": list(
-            Review.objects.of_sample(finding.sample).with_names().newest_first()
-        ),
+        "past": past,
+        "exemplars": _exemplars(finding),
+        "reviews": [] if blind or not past.is_reviewed else _earlier_reviews(finding),
         "attributes": sorted(finding.sample.attributes.items()),
-        "choices": [label for label in labels if _is_choice(label, finding)],
         "proposed": _proposed(finding, guesses, form),
-        "tags": [
-            Tag(cause.value, cause.label, cause.fix, key, cause.value in causes)
-            for cause, key in CAUSE_KEYS.items()
-        ],
+        "reasons": DismissReason.choices,
+        "tags": _tags(finding, keys, causes),
         "note": note,
-        "said": said,
         "refusal": refusal,
-        "holder": _holder(finding, user),
+        "holder": None if is_ours else _holder(finding, user),
         "is_out_of_date": finding.sample.label_id != finding.true_label_id,
-        **_progress(user, finding, queue),
     }
 
 
-def _guesses(
-    finding: Finding, sightings: list[Sighting], labels: dict[int, Label]
-) -> list[Guess]:
-    if not sightings:
-        return []
-    last = sightings[0]
+def progress_of(user: User, queue: Queue) -> Progress:
+    """Return how far this reviewer is, and whether what is left is worth it."""
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    today = Review.objects.by(user).standing().since(midnight)
+    return Progress(
+        done=today.count(),
+        left=queue.left_for(user, COUNTED + 1),
+        counted=COUNTED,
+        worth=worth_of(queue.dataset, user, queue),
+    )
+
+
+def _why(finding: Finding, standing: Standing | None, user: User, lane: str) -> str:
+    place = place_of(finding, user)
+    return why_here(finding, standing, place, lane, comeback_of(finding))
+
+
+def _exemplars(finding: Finding) -> list[tuple[Label, list[Exemplar]]]:
+    """Return what the true and the predicted class usually look like, surest first."""
+    labels = list(dict.fromkeys([finding.true_label, finding.predicted_label]))
+    found = Exemplar.objects.for_desk(finding)
     return [
-        Guess(
-            label_id=label_id,
-            name=labels[label_id].name,
-            probability=probability,
-            is_true=label_id == finding.true_label_id,
-            is_choice=_is_choice(labels[label_id], finding),
-        )
-        for label_id, probability in list(
-            zip(last.top_labels, last.top_probs, strict=True)
-        )[:TOP]
+        (label, [one for one in found if one.label_id == label.pk])
+        for label in labels
+        if found
     ]
 
 
-def _is_choice(label: Label, finding: Finding) -> bool:
-    """Whether a relabel to this class is possible."""
-    return label.index is not None and label.pk != finding.true_label_id
+def _earlier_reviews(finding: Finding) -> list[Review]:
+    reviews = Review.objects.of_sample(finding.sample).with_names()
+    return list(reviews.newest_first())
+
+
+def _guesses(
+    finding: Finding, sightings: list[LastSeen], keys: dict[str, str]
+) -> list[Guess]:
+    if not sightings:
+        return []
+    return [
+        Guess(
+            label_id=one.label_id,
+            name=one.name,
+            probability=one.probability,
+            is_true=one.label_id == finding.true_label_id,
+            is_choice=one.is_current and one.label_id != finding.true_label_id,
+            action=f"guess_{place}",
+            key=keys[f"guess_{place}"],
+        )
+        for place, one in enumerate(top_of(sightings[0], TOP), 1)
+    ]
 
 
 def _proposed(
@@ -197,24 +195,25 @@ def _proposed(
     return next((guess.label_id for guess in guesses if guess.is_choice), None)
 
 
+def _tags(finding: Finding, keys: dict[str, str], on: list[str]) -> list[Tag]:
+    often = causes_often_here(finding)
+    return [
+        Tag(
+            value=cause.value,
+            label=cause.label,
+            fix=cause.fix,
+            action=f"cause_{cause.value}",
+            key=keys[f"cause_{cause.value}"],
+            is_on=cause.value in on,
+            is_often=cause.value in often,
+        )
+        for cause in Cause
+    ]
+
+
 def _holder(finding: Finding, user: User) -> Claim | None:
     """Return the claim of another reviewer that has not expired."""
     claim: Claim | None = getattr(finding, "claim", None)
     if claim is None or claim.reviewer_id == user.pk:
         return None
     return claim if claim.expires_at > timezone.now() else None
-
-
-def _progress(user: User, finding: Finding, queue: Queue) -> dict[str, object]:
-    """Return how far this reviewer is today, what is left, and what comes next."""
-    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    done = Review.objects.by(user).standing().of(queue.findings).since(midnight).count()
-    left = queue.free_for(user).count_up_to(COUNTED + 1)
-    held = queue.findings.waiting().held_by(user).hardest_first()
-    return {
-        "done": done,
-        "left": left,
-        "counted": COUNTED,
-        "total": done + left,
-        "upcoming": [other for other in held if other.pk != finding.pk],
-    }

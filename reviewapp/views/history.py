@@ -11,8 +11,9 @@ from django.views.decorators.http import require_GET
 
 from reviewapp.access import access_dataset, access_one
 from reviewapp.filters import ConfusionFilter
+from reviewapp.forms.choices import offer_choices
 from reviewapp.ledger import LineHistory, histories
-from reviewapp.models import Confusion, ConfusionEvent, Finding, RegisteredModel, Scan
+from reviewapp.models import Confusion, ConfusionEvent, RegisteredModel, Scan, Standing
 from reviewapp.pagination import keyset_page
 from reviewapp.views.requests import UserRequest
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from reviewapp.models.confusions import ConfusionQuerySet
 
 PAGE_SIZE = 50
-SCANS = 200  # as far back as curves go
+SCANS = 200  # as far back as the curve of one line goes
+SCANS_OF_ALL = 60  # the same for all lines: a sparkline has no room for more
 COLUMNS = 12  # the last scans, each with a column of its own
 CHARTED = 8  # confusions drawn in the chart
 
@@ -39,20 +41,18 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         size=PAGE_SIZE,
     )
     finished = (
-        Scan.objects.for_dataset(dataset)
-        .finished()
-        .counted()
-        .with_names()
-        .newest_first()
+        Scan.objects.for_dataset(dataset).finished().counted().lean().newest_first()
     )
     if query.is_valid() and (model := query.form.cleaned_data["registered_model"]):
         finished = finished.of_model(model)
-    scans = list(finished[:SCANS])[::-1]
-    lines = histories(dataset=dataset, lines=page.rows, scans=scans)
+    scans = list(finished[:SCANS_OF_ALL])[::-1]
+    lines = histories(lines=page.rows, scans=scans)
+    offer_choices(query.form, dataset)
     context = {
         "dataset": dataset,
-        "filter": query,
+        "form": query.form,
         "lines": lines,
+        "scans": len(scans),
         "columns": scans[-COLUMNS:],
         "rows": [(entry, entry.counts[-COLUMNS:]) for entry in lines],
         "next": page.next,
@@ -70,23 +70,13 @@ def detail(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
     ledger = Confusion.objects.for_dataset(dataset).with_names()
     line = access_one(ledger, pk=confusion_id)
     finished = (
-        Scan.objects.for_dataset(dataset)
-        .finished()
-        .counted()
-        .with_names()
-        .newest_first()
+        Scan.objects.for_dataset(dataset).finished().counted().lean().newest_first()
     )
     scans = list(finished.of_model(line.registered_model)[:SCANS])[::-1]
-    [entry] = histories(dataset=dataset, lines=[line], scans=scans)
-    findings = (
-        Finding.objects.for_dataset(dataset)
-        .of_model(line.registered_model)
-        .of_confusion(line.true_label_id, line.predicted_label_id)
-    )
-    states = [
-        (Finding.ReviewState(review), Finding.Presence(presence), n)
-        for (review, presence), n in findings.count_by_state().items()
-    ]
+    [entry] = histories(lines=[line], scans=scans)
+    pair = (line.true_label_id, line.predicted_label_id)
+    standings = Standing.objects.of_model(line.registered_model).of_pairs([pair])
+    standing = standings.first() or Standing()
     context = {
         "dataset": dataset,
         "line": line,
@@ -96,8 +86,14 @@ def detail(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
             (event, Confusion.State(event.new_state), evidence_in_words(event))
             for event in line.events.select_related("scan").order_by("-id")
         ],
-        "states": states,
-        "waiting": findings.waiting().count(),
+        "standing": standing,
+        # What it is called, the choice above the list of findings, how many.
+        "findings": [
+            ("Waiting for review", "show=waiting", standing.waiting),
+            ("Of these, back", "show=waiting&presence=regressed", standing.back),
+            ("Reviewed", "show=reviewed", standing.reviewed),
+            ("Still seen", "show=present", standing.present),
+        ],
         "figure": lines_figure(scans, [entry]),
     }
     return render(request, "history/detail.html", context)

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET
 
 from reviewapp.access import access_dataset, access_one
 from reviewapp.downloads import open_stored
-from reviewapp.models import Finding, Scan
+from reviewapp.models import Exemplar, Finding, Scan
 from reviewapp.thumbnails import SIZES, thumbnail_name
 from reviewapp.views.requests import UserRequest
 
@@ -26,6 +26,17 @@ def thumbnail(
         Finding.objects.for_dataset(dataset), pk=finding_id, digest=digest
     )
     return _send(request, finding.digest, size)
+
+
+@require_GET
+def exemplar(
+    request: UserRequest, slug: str, exemplar_id: int, digest: str, size: str
+) -> HttpResponseBase:
+    """Send the thumbnail of an exemplar, as it was when scanned."""
+    dataset = access_dataset(request.user, slug)
+    exemplars = Exemplar.objects.filter(registered_model__dataset=dataset)
+    one = access_one(exemplars, pk=exemplar_id, digest=digest)
+    return _send(request, one.digest, size)
 
 
 @require_GET

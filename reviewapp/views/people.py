@@ -24,6 +24,7 @@ from reviewapp.actions.people import (
 )
 from reviewapp.exceptions import HardmineError
 from reviewapp.forms.people import MemberForm, SignInForm, TokenForm
+from reviewapp.keys import OFF, changed_keys, key_groups
 from reviewapp.models import Dataset, Role
 from reviewapp.models.people import role_on
 from reviewapp.views.requests import UserRequest
@@ -52,6 +53,8 @@ def account(request: UserRequest) -> HttpResponse:
     fresh_token = ""
     if act == "revoke":
         return _revoke_token(request)
+    if act == "keys":
+        return _change_keys(request)
     if act == "password" and password_form.is_valid():
         password_form.save()
         update_session_auth_hash(request, password_form.user)
@@ -71,8 +74,25 @@ def account(request: UserRequest) -> HttpResponse:
             "dataset__name"
         ),
         "now": timezone.now(),
+        "key_groups": key_groups(request.user),
+        "keys_are_on": not request.user.keys.get(OFF),
     }
     return render(request, "people/account.html", context)
+
+
+def _change_keys(request: UserRequest) -> HttpResponse:
+    """Change one's keys of the review pages; a refusal leaves them as they were."""
+    user, sent = request.user, request.POST
+    try:
+        user.keys = (
+            {} if "usual" in sent else changed_keys(sent.dict(), on="on" in sent)
+        )
+    except HardmineError as error:
+        messages.error(request, str(error))
+    else:
+        user.save(update_fields=["keys"])
+        messages.success(request, "Your keys are changed.")
+    return redirect("account")
 
 
 def _revoke_token(request: UserRequest) -> HttpResponse:

@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression
 from mining.specs import read_spec, write_spec
 from mining.types import ModelSpec, Preprocessing
 from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
-from reviewapp.actions.reviews import decide
 from reviewapp.models import Confusion, Dataset, Finding, Scan, User, Verdict
 from tests import factories, scanning
 from tests.images import SIDE, write_linear_model
+from tests.reviewing import decide
 
 SIZES = {"1440": (1440, 900), "390": (390, 844)}
 SCHEMES = ["light", "dark"]

@@ -32,7 +32,6 @@ from PIL import Image
 from mining.exceptions import MiningError, UnreadableImage
 from mining.sources import files, open_source, read_bytes, sha256
 from reviewapp.actions.fixsets import freeze_fix_set, request_export
-from reviewapp.actions.reviews import decide
 from reviewapp.actions.scans import start_scan
 from reviewapp.celery import app
 from reviewapp.models import (
@@ -49,6 +48,7 @@ from tests import factories
 from tests.buckets import Buckets, buckets
 from tests.flows.worker import database_url, wait_for
 from tests.images import LEVELS, write_animals, write_brightness_model, write_image
+from tests.reviewing import decide
 
 ROOT = "s3://cells/animals"
 # A "#", a "+", "::", an escape and an emoji are syntax to one layer or another.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from uuid import uuid4
 
 import pytest
 from django.core.files.base import ContentFile
@@ -11,13 +12,16 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from reviewapp.actions.comparisons import start_comparison
 from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
-from reviewapp.actions.reviews import decide
+from reviewapp.actions.known import add_known_answer
 from reviewapp.models import (
     Confusion,
+    Exemplar,
     Finding,
     Membership,
     Registration,
+    Review,
     UnreadableSample,
     User,
     Verdict,
@@ -25,6 +29,7 @@ from reviewapp.models import (
 from reviewapp.thumbnails import thumbnail_name
 from tests import factories
 from tests.conftest import World
+from tests.reviewing import decide
 
 ClientOf = Callable[[User], Client]
 PUBLIC = {"health": 200, "sign-in": 200, "sign-out": 405}  # to whom is not signed in
@@ -81,6 +86,8 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
     """
     third = world.findings[2]
     review = decide(finding=third, by=alice, verdict=Verdict.CONFIRM, version=0)
+    batch = uuid4()
+    Review.objects.filter(pk=review.pk).update(batch=batch, key=batch)
     fix_set = freeze_fix_set(
         dataset=world.dataset,
         name="hers alone",
@@ -93,8 +100,19 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
     world.scan.artefact = default_storage.save("outcomes", ContentFile(b"parquet"))
     world.scan.save()
     factories.ShardFactory(scan=world.scan, number=0)
+    later = factories.ScanFactory(model_version=world.scan.model_version)
+    comparison = start_comparison(baseline=world.scan, candidate=later, by=alice)
     UnreadableSample.objects.create(
         scan=world.scan, sample=finding.sample, reason="cut", digest=finding.digest
+    )
+    exemplar = Exemplar.objects.create(
+        registered_model=world.model,
+        label=finding.true_label,
+        sample=finding.sample,
+        scan=world.scan,
+        digest=finding.digest,
+        confidence=1.0,
+        place=0,
     )
     values = {
         "slug": world.dataset.slug,
@@ -104,6 +122,9 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         "version_id": world.scan.model_version_id,
         "scan_id": world.scan.pk,
         "part": 1,
+        "baseline_id": world.scan.pk,
+        "candidate_id": later.pk,
+        "comparison_id": comparison.pk,
         "sample_id": finding.sample_id,
         "import_id": factories.ImportFactory(dataset=world.dataset).pk,
         "schedule_id": factories.ScheduleFactory(registered_model=world.model).pk,
@@ -111,7 +132,10 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         "finding_id": finding.pk,
         "digest": finding.digest,
         "size": "grid",
+        "exemplar_id": exemplar.pk,
         "review_id": review.pk,
+        "known_id": add_known_answer(finding=third, by=alice).pk,
+        "batch": batch,
         "fix_set_id": fix_set.pk,
         "export_id": export.pk,
     }

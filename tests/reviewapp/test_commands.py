@@ -18,7 +18,6 @@ from rest_framework.test import APIClient
 
 from mining.types import ScanSettings
 from reviewapp.actions.fixsets import freeze_fix_set
-from reviewapp.actions.reviews import decide
 from reviewapp.management import scans as watching
 from reviewapp.management.commands import scan as scan_command
 from reviewapp.management.meter import Meter
@@ -34,6 +33,7 @@ from reviewapp.models import (
 )
 from tests import factories, scanning
 from tests.images import LEVELS, write_animals, write_brightness_model, write_image
+from tests.reviewing import decide
 
 WRONG = {("cat", "dog"): 3, ("dog", "fox"): 2, ("fox", "cat"): 1}
 

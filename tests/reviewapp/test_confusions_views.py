@@ -70,7 +70,7 @@ def test_the_matrix_links_each_error_and_leaves_the_diagonal_pale(
     assert cells["cat", "dog"] == (3, 0.3)  # 3 of 10, doubled, of at most 0.5
     assert cells["dog", "cat"] == (0, 0.0)
     link = f"?true_label={world.labels[0].pk}&amp;predicted_label={world.labels[1].pk}"
-    assert response.content.decode().count(link) == 2  # table and matrix
+    assert response.content.decode().count(link) == 3  # table, its grid, matrix
 
 
 def test_more_than_thirty_classes_give_no_matrix(

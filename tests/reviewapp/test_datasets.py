@@ -18,7 +18,6 @@ from reviewapp.actions.datasets import (
     register_dataset,
     run_registration,
 )
-from reviewapp.actions.reviews import decide
 from reviewapp.exceptions import AlreadyRunning, Refused
 from reviewapp.models import (
     Dataset,
@@ -32,6 +31,7 @@ from reviewapp.models import (
 )
 from tests import factories, scanning
 from tests.images import LEVELS, write_animals, write_image
+from tests.reviewing import decide
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from reviewapp.actions import reviews as actions
-from reviewapp.models import Sample, Verdict
+from reviewapp.models import Label, Sample, Standing, Verdict
 from reviewapp.views.findings import PAGE_SIZE
 from tests import factories
+from tests.reviewing import decide
 
 
 def url(name: str, *args: object) -> str:
@@ -25,7 +26,7 @@ def test_every_member_sees_the_findings(world, client_of, name, view, request):
     client = client_of(request.getfixturevalue(name))
     page = client.get(url("finding-list"), {"view": view})
     assert page.context["page"].rows == world.findings
-    assert page.context["count"] == 3
+    assert page.context["count"] == "3"
     for finding in world.findings:
         assert url("finding-detail", finding.pk) in page.text
         image = [finding.pk, finding.digest, "grid"]
@@ -52,9 +53,8 @@ def test_filters_narrow_the_list_and_follow_to_the_queue(world, rita, client_of)
     sent = {"predicted_label": world.labels[2].pk, "p_true_below": "0.5"}
     page = client_of(rita).get(url("finding-list"), sent)
     assert page.context["page"].rows == fox
-    # "Review these": the same filter, errors and near misses alike.
+    # "Review these": the same filter.
     assert page.context["queue_fields"] == {
-        "kind": "",
         "predicted_label": str(world.labels[2].pk),
         "p_true_below": "0.5",
     }
@@ -164,13 +164,13 @@ def test_30_findings_cost_no_more_queries_than_3(world, rita, client_of, view):
 
     few = queries()
     world.add_findings(27, true=0, predicted=2)
-    # session, user, data set, rows, count, and the choices of the three menus
-    assert queries() == few == 8
+    # session, user, data set, the choices of the menus (labels, models), which, rows
+    assert queries() == few == 7
 
 
 def test_the_page_of_a_finding_tells_its_story(world, rita, lena, client_of):
     first = world.findings[0]
-    review = actions.decide(
+    review = decide(
         finding=first,
         by=lena,
         verdict=Verdict.RELABEL,
@@ -180,7 +180,7 @@ def test_the_page_of_a_finding_tells_its_story(world, rita, lena, client_of):
         note="a <dog>",
     )
     actions.undo(review=review, by=lena)
-    actions.decide(finding=first, by=lena, verdict=Verdict.DISMISS, version=2)
+    decide(finding=first, by=lena, verdict=Verdict.DISMISS, version=2)
     page = client_of(rita).get(url("finding-detail", first.pk))
     happened = [moment.what for moment in page.context["moments"]]
     assert happened[:3] == ["dismiss", "relabel undone", "relabel to dog"]
@@ -210,10 +210,68 @@ def test_more_sightings_and_reviews_cost_no_more_queries(world, rita, lena, clie
             client.get(url("finding-detail", first.pk))
         return len(found)
 
-    actions.decide(finding=first, by=lena, verdict=Verdict.CONFIRM, version=0)
+    decide(finding=first, by=lena, verdict=Verdict.CONFIRM, version=0)
     few = queries()
     for version in range(1, 9):
-        actions.decide(finding=first, by=lena, verdict=Verdict.DISMISS, version=version)
+        decide(finding=first, by=lena, verdict=Verdict.DISMISS, version=version)
         scan = factories.ScanFactory(model_version=world.scan.model_version)
         factories.SightingFactory(finding=first, scan=scan)
     assert queries() == few
+
+
+def test_the_menus_keep_the_choice_and_escape_the_names(world, rita, client_of):
+    Label.objects.filter(pk=world.labels[2].pk).update(name="<fox>")
+    sent = {"true_label": world.labels[0].pk, "predicted_label": world.labels[2].pk}
+    page = client_of(rita).get(url("finding-list"), sent)
+    chosen = re.findall(r'<option value="(\d+)" selected>([^<]*)</option>', page.text)
+    assert chosen == [
+        (str(world.labels[0].pk), "cat"),
+        (str(world.labels[2].pk), "&lt;fox&gt;"),
+    ]
+    menus = page.context["form"].fields
+    assert menus["predicted_label"].widget.choices[0] == ("", "any")
+    assert [text for _, text in menus["true_label"].widget.choices[1:]] == [
+        "cat",
+        "dog",
+        "<fox>",
+    ]
+
+
+def test_a_cause_finds_what_a_standing_verdict_names(world, rita, lena, client_of):
+    first, second, _ = world.findings
+    kept = decide(finding=first, by=lena, verdict=Verdict.CONFIRM, causes=["pose"])
+    review = decide(finding=second, by=lena, verdict=Verdict.CONFIRM, causes=["pose"])
+    actions.undo(review=review, by=lena)
+    page = client_of(rita).get(url("finding-list"), {"cause": "pose"})
+    assert page.context["page"].rows == [kept.finding]
+    other = client_of(rita).get(url("finding-list"), {"cause": "blur"})
+    assert other.context["page"].rows == []
+    assert "No finding matches" in other.text
+
+
+def test_a_file_name_is_found_by_any_part_in_any_case(world, rita, client_of):
+    first, second, _ = world.findings
+    for finding, key in ((first, "Shelf/100%_A.jpg"), (second, "shelf/100xxA.jpg")):
+        Sample.objects.filter(pk=finding.sample_id).update(key=key)
+
+    def found(key: str, **sent: str) -> list[object]:
+        page = client_of(rita).get(url("finding-list"), {"key": key, **sent})
+        return page.context["page"].rows
+
+    assert found("SHELF/100") == [first, second]
+    assert found("100%_a") == [first]  # no wildcards
+    assert found("Shelf/100%_A.jpg") == [first]  # its whole name
+    assert found("Shelf/100%_A.jpg", show="fixed") == []
+    assert found("shelf", show="waiting", kind="near_miss") == []
+
+
+def test_pairs_are_exact(world):
+    a, b, c = (label.pk for label in world.labels)
+    for true, predicted in ((0, 2), (2, 0), (2, 1)):
+        world.add_findings(1, true=true, predicted=predicted)
+    standings = Standing.objects.of_pairs([(a, b), (c, a)])
+    found = standings.values_list("true_label", "predicted_label").order_by(
+        "true_label"
+    )
+    assert list(found) == [(a, b), (c, a)]
+    assert not Standing.objects.of_pairs([]).exists()

@@ -19,11 +19,12 @@ from reviewapp.actions.fixsets import (
     request_export,
     run_export,
 )
-from reviewapp.actions.reviews import decide, undo
+from reviewapp.actions.reviews import undo
 from reviewapp.exceptions import Refused
 from reviewapp.models import Confusion, Export, Finding, FixItem, FixSet, Verdict
 from tests import factories
 from tests.images import write_image
+from tests.reviewing import decide
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from django.test.utils import CaptureQueriesContext
 
 from reviewapp import tasks
 from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
-from reviewapp.actions.reviews import decide
 from reviewapp.celery import app
 from reviewapp.models import Export, Finding, FixSet, User, Verdict
 from tests import factories
 from tests.conftest import World
+from tests.reviewing import decide
 
 ClientOf = Callable[[User], Client]
 URL = "/datasets/animals/fixsets/"

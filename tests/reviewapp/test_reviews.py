@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
-from django.utils import timezone
 
-from reviewapp.actions.reviews import (
-    claim,
-    decide,
-    forget_skips,
-    last_review,
-    release,
-    skip,
-    undo,
-)
+from reviewapp.actions.reviews import claim, last_review, undo
 from reviewapp.exceptions import FindingChanged, FindingHeld, NotAllowed, Refused
-from reviewapp.models import Claim, Confusion, Event, Finding, Review, User, Verdict
+from reviewapp.models import Confusion, Event, Finding, Review, Verdict
 from tests import factories
+from tests.reviewing import decide, queue_of
 
 CONFIRM, RELABEL, DISMISS = Verdict.CONFIRM, Verdict.RELABEL, Verdict.DISMISS
-
-
-def waiting(world):
-    return Finding.objects.for_dataset(world.dataset).waiting()
-
-
-def test_it_hands_out_the_hardest_first(world, rita):
-    assert [f.priority for f in claim(queue=waiting(world), by=rita, limit=2)] == [
-        0.99,
-        0.989,
-    ]
-
-
-def test_two_reviewers_get_different_findings(world, rita, lena):
-    first = claim(queue=waiting(world), by=rita, limit=2)
-    second = claim(queue=waiting(world), by=lena, limit=2)
-    assert len(first) == 2
-    assert len(second) == 1
-    assert not set(first) & set(second)
-
-
-def test_asking_again_gives_what_one_holds_already(world, rita):
-    assert claim(queue=waiting(world), by=rita, limit=2) == claim(
-        queue=waiting(world), by=rita, limit=2
-    )
-
-
-def test_an_expired_claim_is_taken_over(world, rita, lena):
-    claim(queue=waiting(world), by=rita, limit=3)
-    assert claim(queue=waiting(world), by=lena, limit=3) == []
-    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    assert len(claim(queue=waiting(world), by=lena, limit=3)) == 3
-
-
-def test_releasing_gives_everything_back(world, rita, lena):
-    claim(queue=waiting(world), by=rita, limit=3)
-    assert release(dataset=world.dataset, by=rita) == 3
-    assert len(claim(queue=waiting(world), by=lena, limit=3)) == 3
-
-
-def test_a_skipped_finding_comes_back_when_asked(world, rita):
-    (first,) = claim(queue=waiting(world), by=rita, limit=1)
-    skip(finding=first, by=rita)
-    assert first not in claim(queue=waiting(world), by=rita, limit=3)
-    assert forget_skips(queue=waiting(world), by=rita) == 1
-    assert first in claim(queue=waiting(world), by=rita, limit=3)
-
-
-def test_a_skip_is_for_oneself_only(world, rita, lena):
-    skip(finding=world.findings[0], by=rita)
-    assert world.findings[0] in claim(queue=waiting(world), by=lena, limit=3)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +26,7 @@ def test_a_verdict_leaves_the_queue(world, rita, verdict, state):
     )
     finding.refresh_from_db()
     assert (finding.review_state, finding.version) == (state, 1)
-    assert finding not in waiting(world)
+    assert finding not in Finding.objects.waiting()
     assert (review.causes, review.state_before) == (["pose", "blur"], "open")
 
 
@@ -138,7 +78,7 @@ def test_a_verdict_on_a_relabelled_sample_is_refused(world, rita):
 
 
 def test_a_finding_that_another_holds_is_refused(world, rita, lena):
-    claim(queue=waiting(world), by=lena, limit=1)
+    claim(queue=queue_of(world.dataset), by=lena, limit=1)
     with pytest.raises(FindingHeld, match="lena is looking"):
         decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
 
@@ -229,34 +169,6 @@ def test_the_database_keeps_one_verdict_per_version(world, rita, lena):
     )
     with pytest.raises(IntegrityError), transaction.atomic():
         copy.save()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_reviewers_at_the_same_time_never_share_a_finding(world):
-    world.add_findings(57)
-    reviewers = [factories.UserFactory() for _ in range(4)]
-
-    def work(reviewer: User) -> list[int]:
-        done = []
-        try:
-            while findings := claim(queue=waiting(world), by=reviewer, limit=3):
-                for finding in findings:
-                    decide(
-                        finding=finding,
-                        by=reviewer,
-                        verdict=CONFIRM,
-                        version=finding.version,
-                    )
-                    done.append(finding.pk)
-        finally:
-            connection.close()
-        return done
-
-    with ThreadPoolExecutor(4) as pool:
-        shares = list(pool.map(work, reviewers))
-    everything = [pk for share in shares for pk in share]
-    assert len(everything) == len(set(everything)) == 60
-    assert Review.objects.count() == 60
 
 
 def second_models_finding(world, *, presence="seen"):

@@ -10,7 +10,7 @@ import pytest
 from django.core.files.storage import default_storage
 
 from mining.exceptions import BadCheckpoint, ClassMismatch
-from reviewapp.actions.reviews import decide, undo
+from reviewapp.actions.reviews import undo
 from reviewapp.actions.scans import (
     beat_shard,
     cancel_scan,
@@ -34,6 +34,7 @@ from reviewapp.scanning import scan_shard
 from reviewapp.thumbnails import thumbnail_name
 from tests import factories, scanning
 from tests.images import LEVELS, write_animals, write_brightness_model, write_image
+from tests.reviewing import decide
 
 WRONG = {("cat", "dog"): 3, ("dog", "fox"): 2, ("fox", "cat"): 1}
 

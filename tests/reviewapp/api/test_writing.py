@@ -49,7 +49,7 @@ def test_scripts_review_a_finding_from_claim_to_undo(
     world: World, rita: User, api_of: ApiOf
 ) -> None:
     client = api_of(rita)
-    held = client.post(f"{URL}findings/claim/", {"limit": 2}).json()
+    held = client.post(f"{URL}queue/next/", {"limit": 2}).json()
     assert [row["id"] for row in held] == [f.pk for f in world.findings[:2]]
 
     verdict = {
@@ -61,19 +61,21 @@ def test_scripts_review_a_finding_from_claim_to_undo(
     }
     made = client.post(f"{URL}findings/{held[0]['id']}/decide/", verdict)
     assert made.status_code == 201
-    assert made.json()["new_label"]["name"] == "fox"
+    assert made.json()["said"] == "Relabelled."
+    review = made.json()["review"]
+    assert review["new_label"]["name"] == "fox"
     assert Finding.objects.get(pk=held[0]["id"]).review_state == "relabelled"
 
     skipped = client.post(f"{URL}findings/{held[1]['id']}/skip/")
     assert skipped.status_code == 204
     assert Skip.objects.get().finding_id == held[1]["id"]
 
-    undone = client.post(f"{URL}reviews/{made.json()['id']}/undo/")
+    undone = client.post(f"{URL}reviews/{review['id']}/undo/")
     assert undone.json()["undone"] is True
     assert Finding.objects.get(pk=held[0]["id"]).review_state == "open"
 
-    client.post(f"{URL}findings/claim/", {})
-    assert client.post(f"{URL}findings/release/").json() == {"released": 2}
+    client.post(f"{URL}queue/next/", {})
+    assert client.post(f"{URL}queue/release/").json() == {"findings": 2}
     assert not Claim.objects.exists()
 
 
@@ -87,9 +89,9 @@ def test_a_claim_takes_errors_unless_the_filter_names_near_misses(
         priority=0.999,
     )
     client = api_of(rita)
-    errors = client.post(f"{URL}findings/claim/", {}).json()
+    errors = client.post(f"{URL}queue/next/", {}).json()
     assert near.pk not in [row["id"] for row in errors]
-    misses = client.post(f"{URL}findings/claim/?kind=near_miss", {}).json()
+    misses = client.post(f"{URL}queue/next/", {"lane": "near_miss"}).json()
     assert [row["id"] for row in misses] == [near.pk]
 
 
@@ -149,19 +151,19 @@ def test_a_whole_character_of_two_halves_is_taken(
     url = f"{URL}findings/{world.findings[0].pk}/decide/"
     body = '{"verdict": "confirm", "version": 0, "note": "\\ud83d\\ude00"}'
     response = api_of(rita).generic("POST", url, body, "application/json")
-    assert response.json()["note"] == "\N{GRINNING FACE}"
+    assert response.json()["review"]["note"] == "\N{GRINNING FACE}"
 
 
 def test_another_reviewers_finding_and_verdict_are_theirs(
     world: World, rita: User, lena: User, api_of: ApiOf
 ) -> None:
-    finding = api_of(lena).post(f"{URL}findings/claim/", {"limit": 1}).json()[0]
+    finding = api_of(lena).post(f"{URL}queue/next/", {"limit": 1}).json()[0]
     url = f"{URL}findings/{finding['id']}/decide/"
     verdict = {"verdict": "confirm", "version": 0}
     held = api_of(rita).post(url, verdict)
     assert held.status_code == 409
     assert "lena" in held.json()["detail"]
-    review = api_of(lena).post(url, verdict).json()
+    review = api_of(lena).post(url, verdict).json()["review"]
     not_mine = api_of(rita).post(f"{URL}reviews/{review['id']}/undo/")
     assert not_mine.status_code == 403
 

@@ -1,0 +1,390 @@
+"""Giving a verdict: at once, blind beside others, or where the answer is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID
+
+from django.db import transaction
+
+from reviewapp.actions.confusions import tell_ledger
+from reviewapp.actions.known import DECIDED, as_new, attempt, known_answer_of
+from reviewapp.actions.reviews import (
+    Decision,
+    check_decision,
+    check_free,
+    decide,
+    last_reviews,
+    lock_finding,
+    undo,
+)
+from reviewapp.exceptions import FindingChanged, NotAllowed, Refused
+from reviewapp.models import (
+    Claim,
+    Dataset,
+    Finding,
+    KnownAttempt,
+    Label,
+    Opinion,
+    Review,
+    Skip,
+    Verdict,
+)
+from reviewapp.models.people import role_on
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from reviewapp.models import User
+
+Kind = Literal["review", "opinion", "attempt"]
+
+LISTED = 50  # of one's own verdicts
+# The same words for every kind: a known answer must not be told apart.
+SAID = {
+    Verdict.CONFIRM: "Confirmed.",
+    Verdict.RELABEL: "Relabelled.",
+    Verdict.DISMISS: "Dismissed.",
+    Verdict.FLAG: "Flagged for a second opinion.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What became of a verdict.
+
+    Attributes:
+        kind: What it was recorded as.
+        pk: The id of that; `take_back` takes both.
+        review: The review, where there is one: an opinion has it when it settled the
+            finding.
+        said: What to tell the reviewer.
+    """
+
+    kind: Kind
+    pk: int
+    review: Review | None
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenRow:
+    """One of a person's verdicts in their own list, whatever it was recorded as."""
+
+    kind: Kind
+    pk: int
+    finding: Finding
+    verdict: Verdict
+    new_label: Label | None
+    reason: str
+    causes: list[str]
+    batch: UUID | None
+    key: UUID | None
+    created_at: datetime
+    is_undone: bool
+
+
+def is_under_overlap(finding: Finding) -> bool:
+    """Whether several people judge a finding, blind. Reads `finding.dataset`.
+
+    The share is drawn by the finding's id, so it stays drawn; a larger share adds to
+    a smaller one.
+    """
+    dataset = finding.dataset
+    if dataset.overlap < 2:
+        return False
+    drawn = hashlib.blake2b(str(finding.pk).encode(), digest_size=8).digest()
+    return int.from_bytes(drawn) / 2**64 < dataset.overlap_share
+
+
+def is_plain(finding: Finding) -> bool:
+    """Whether a verdict on a finding is a review at once. Reads `finding.dataset`."""
+    return finding.review_state == Finding.ReviewState.OPEN and not is_under_overlap(
+        finding
+    )
+
+
+def give_verdict(*, finding: Finding, by: User, decision: Decision) -> Given:
+    """Record what a reviewer says of a finding, as what it counts.
+
+    A finding whose answer is known takes it as an attempt; one under blind overlap as
+    an opinion, and the last opinion settles it or makes it disputed; any other as a
+    review. The same key again changes nothing and gives the first answer.
+
+    Raises:
+        FindingChanged: The finding is another version now, or it is disputed.
+        FindingHeld: Another reviewer holds it.
+        NotAllowed: It is disputed, or they flagged it themselves.
+        Refused: The verdict is incomplete, contradicts itself, or is their second.
+    """
+    states = Finding.ReviewState
+    if finding.review_state in DECIDED:
+        known = known_answer_of(finding)
+        if known:
+            tried = attempt(known=known, by=by, decision=decision)
+            return Given("attempt", tried.pk, None, SAID[decision.verdict])
+    elif finding.review_state == states.OPEN:
+        if is_under_overlap(finding):
+            return _as_given(_add_opinion(finding, by, decision))
+    else:
+        earlier = _earlier(finding, by, decision)
+        if earlier:
+            return _as_given(earlier)
+        return _settle_by_another(finding, by, decision)
+    return _decided(decide(finding=finding, by=by, decision=decision))
+
+
+def _decided(review: Review) -> Given:
+    return Given("review", review.pk, review, SAID[Verdict(review.verdict)])
+
+
+def _as_given(opinion: Opinion) -> Given:
+    said = SAID[Verdict(opinion.verdict)]
+    return Given("opinion", opinion.pk, opinion.review, said)
+
+
+def _earlier(finding: Finding, by: User, decision: Decision) -> Opinion | None:
+    """Return the opinion that the same key gave before."""
+    if decision.key is None:
+        return None
+    found = Opinion.objects.by(by).filter(key=decision.key).first()
+    wanted = (decision.verdict, decision.new_label and decision.new_label.pk)
+    if found and (found.finding_id, found.said) != (finding.pk, wanted):
+        raise Refused(
+            f"This key has carried another verdict ({found.verdict}) already. That one "
+            "stands; send this one with a key of its own."
+        )
+    return found
+
+
+def _add_opinion(finding: Finding, by: User, decision: Decision) -> Opinion:
+    check_decision(finding, decision)
+    with transaction.atomic():
+        # The lock lets the last two opinions take turns: only one is the last.
+        locked = lock_finding(finding.pk)
+        earlier = _earlier(finding, by, decision)
+        if earlier:
+            return earlier
+        check_free(locked, by, decision.version)
+        if locked.review_state == Finding.ReviewState.DISPUTED:
+            raise FindingChanged(
+                "Enough people have judged this finding meanwhile; a lead decides now. "
+                "Your verdict was not recorded."
+            )
+        opinions = list(Opinion.objects.valid_for(locked))
+        if any(opinion.reviewer_id == by.pk for opinion in opinions):
+            raise Refused(
+                "You gave your verdict on this finding already, and it stands. Undo it "
+                "to give another one."
+            )
+        mine = Opinion.objects.create(
+            finding=locked,
+            finding_version=locked.version,
+            reviewer=by,
+            verdict=decision.verdict,
+            new_label=decision.new_label,
+            reason=decision.reason,
+            causes=list(dict.fromkeys(decision.causes)),
+            note=decision.note.strip(),
+            key=decision.key,
+        )
+        Claim.objects.filter(finding=locked).delete()
+        Skip.objects.filter(finding=locked, reviewer=by).delete()
+        opinions.append(mine)
+        if len(opinions) >= locked.dataset.overlap:
+            mine.review = _settle(locked, by, decision, opinions)
+    return mine
+
+
+def _settle(
+    finding: Finding, by: User, decision: Decision, opinions: Sequence[Opinion]
+) -> Review | None:
+    """Make opinions that agree a review in the last one's name; others a dispute."""
+    if len({opinion.said for opinion in opinions}) > 1:
+        _turn(finding, Finding.ReviewState.DISPUTED)
+        return None
+    joined = replace(
+        decision,
+        causes=[cause for opinion in opinions for cause in opinion.causes],
+        note="\n".join(opinion.note for opinion in opinions if opinion.note),
+        reason=next((o.reason for o in reversed(opinions) if o.reason), ""),
+    )
+    review = decide(finding=finding, by=by, decision=joined)
+    Opinion.objects.filter(pk__in=[o.pk for o in opinions]).update(review=review)
+    return review
+
+
+def _settle_by_another(finding: Finding, by: User, decision: Decision) -> Given:
+    """Decide what was flagged or is disputed."""
+    disputed = finding.review_state == Finding.ReviewState.DISPUTED
+    with transaction.atomic():
+        retried = (
+            Review.objects.by(by).filter(finding=finding, key=decision.key).first()
+            if decision.key
+            else None
+        )
+        if retried is None:
+            _check_may_settle(finding, by)
+        review = decide(finding=finding, by=by, decision=decision)
+        if disputed and retried is None:
+            finding.opinions.last_round().update(review=review)
+    return _decided(review)
+
+
+def _check_may_settle(finding: Finding, by: User) -> None:
+    role = role_on(by, finding.dataset)
+    if finding.review_state == Finding.ReviewState.DISPUTED:
+        if role is None or not role.leads:
+            raise NotAllowed(
+                "The reviewers of this finding do not agree: a lead decides. Your "
+                "verdict was not recorded."
+            )
+        return
+    flags = Review.objects.standing().by(by).filter(finding=finding)
+    if flags.filter(verdict=Verdict.FLAG).exists():
+        raise NotAllowed(
+            "You flagged this finding for somebody else's opinion. Your verdict was not "
+            "recorded; undo your flag to decide yourself."
+        )
+
+
+def last_given(*, dataset: Dataset, by: User, limit: int = LISTED) -> list[GivenRow]:
+    """Return a person's own verdicts on a data set, undone ones too, newest first."""
+    reviews = last_reviews(dataset=dataset, by=by, limit=limit)
+    opinions, attempts = _blind(dataset, by)
+    return _rows(reviews, opinions[:limit], attempts[:limit])[:limit]
+
+
+def _blind(
+    dataset: Dataset, by: User
+) -> tuple[QuerySet[Opinion], QuerySet[KnownAttempt]]:
+    opinions = Opinion.objects.for_dataset(dataset).by(by).with_names().newest_first()
+    attempts = KnownAttempt.objects.for_dataset(dataset).by(by).with_names()
+    # An opinion that settled the finding is among the reviews.
+    return opinions.exclude(review__reviewer=by), attempts.newest_first()
+
+
+def _rows(
+    reviews: Iterable[Review],
+    opinions: Iterable[Opinion],
+    attempts: Iterable[KnownAttempt],
+) -> list[GivenRow]:
+    rows = [
+        *(_row("review", one, one.finding) for one in reviews),
+        *(_row("opinion", one, one.finding) for one in opinions),
+        *(_row("attempt", one, as_new(one.known.finding)) for one in attempts),
+    ]
+    return sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+
+def _row(
+    kind: Kind, given: Review | Opinion | KnownAttempt, finding: Finding
+) -> GivenRow:
+    return GivenRow(
+        kind=kind,
+        pk=given.pk,
+        finding=finding,
+        verdict=Verdict(given.verdict),
+        new_label=given.new_label,
+        reason=getattr(given, "reason", ""),
+        causes=getattr(given, "cause_labels", []),
+        batch=getattr(given, "batch", None),
+        key=given.key,
+        created_at=given.created_at,
+        is_undone=isinstance(given, Review) and given.undone is not None,
+    )
+
+
+def last_standing(*, dataset: Dataset, by: User) -> GivenRow | None:
+    """Return a person's last verdict on a data set that was not undone."""
+    reviews = Review.objects.for_dataset(dataset).by(by).standing().with_names()
+    opinions, attempts = _blind(dataset, by)
+    found = _rows(reviews.newest_first()[:1], opinions[:1], attempts[:1])
+    return found[0] if found else None
+
+
+def take_back_last(*, dataset: Dataset, by: User) -> Finding:
+    """Take a person's last standing verdict on a data set back.
+
+    Raises:
+        Refused: There is none, or it counts already together with others'.
+        FindingChanged: The finding got another verdict since.
+    """
+    row = last_standing(dataset=dataset, by=by)
+    if row is None:
+        raise Refused(f"You have no verdict on {dataset} that could be undone.")
+    return take_back(kind=row.kind, pk=row.pk, by=by)
+
+
+def take_back(*, kind: Kind, pk: int, by: User) -> Finding:
+    """Take one of a person's own verdicts back, whatever it was recorded as.
+
+    Returns:
+        The finding as it is to be shown: nothing tells that its answer is known.
+
+    Raises:
+        NotAllowed: It is somebody else's, or there is none.
+        Refused: It was undone already, or counts together with others'.
+        FindingChanged: The finding got another verdict, or the label changed, since.
+    """
+    if kind == "review":
+        review = Review.objects.by(by).filter(pk=pk).first()
+        if review:
+            return undo(review=review, by=by)
+    elif kind == "opinion":
+        opinion = Opinion.objects.by(by).filter(pk=pk).first()
+        if opinion:
+            return _withdraw(opinion, by)
+    else:
+        tried = KnownAttempt.objects.by(by).with_names().filter(pk=pk).first()
+        if tried:
+            tried.delete()
+            return as_new(tried.known.finding)
+    raise NotAllowed("Only the reviewer who gave a verdict can undo it.")
+
+
+def _withdraw(opinion: Opinion, by: User) -> Finding:
+    with transaction.atomic():
+        finding = lock_finding(opinion.finding_id)
+        # What settled it may have come between the read and the lock.
+        opinion.refresh_from_db(fields=["review", "finding_version"])
+        if opinion.review and opinion.review.reviewer_id == by.pk:
+            return undo(review=opinion.review, by=by)
+        if opinion.review:
+            raise Refused(
+                f"Your verdict counts together with others' already: the finding is "
+                f"{finding.get_review_state_display()}. Ask a lead to look again."
+            )
+        if opinion.finding_version != finding.version:
+            raise FindingChanged(
+                "The finding changed since, so your verdict counts no more. There is "
+                "nothing to undo."
+            )
+        opinion.delete()
+        if finding.review_state == Finding.ReviewState.DISPUTED:
+            _turn(finding, Finding.ReviewState.OPEN)
+    return finding
+
+
+def _turn(finding: Finding, state: Finding.ReviewState) -> None:
+    """Make a finding disputed, or open again.
+
+    The version stays: the opinions so far are opinions on it.
+    """
+    finding.review_state = state
+    finding.save(update_fields=["review_state"])
+    tell_ledger(
+        dataset=finding.dataset,
+        pairs=[
+            (
+                finding.registered_model_id,
+                finding.true_label_id,
+                finding.predicted_label_id,
+            )
+        ],
+        models={finding.registered_model_id: finding.registered_model},
+    )

@@ -1,0 +1,130 @@
+"""One verdict on many findings, and taking it back as one."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reviewapp.access import access_one
+from reviewapp.actions.bulk import decide_many
+from reviewapp.actions.lines import is_batch_of, take_batch_back
+from reviewapp.actions.reviews import Decision
+from reviewapp.api.base import DatasetViewSet
+from reviewapp.api.reviews import KeyField
+from reviewapp.forms.bulk import MAX_AT_ONCE
+from reviewapp.models import Cause, DismissReason, Review, Verdict
+
+
+class SeenFinding(serializers.Serializer[Any]):
+    """A finding, and the version of it that the caller saw."""
+
+    id = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
+    version = serializers.IntegerField(min_value=0, max_value=2**31 - 1)
+
+
+class BulkRequest(serializers.Serializer[Any]):
+    """One verdict on many findings."""
+
+    findings = serializers.ListField(
+        child=SeenFinding(), allow_empty=False, max_length=MAX_AT_ONCE
+    )
+    verdict = serializers.ChoiceField(choices=Verdict.choices)
+    new_label = serializers.IntegerField(
+        required=False, allow_null=True, help_text="Label id; for relabel alone"
+    )
+    reason = serializers.ChoiceField(
+        choices=DismissReason.choices, required=False, help_text="For dismiss alone"
+    )
+    causes = serializers.ListField(
+        child=serializers.ChoiceField(choices=Cause.choices), required=False
+    )
+    note = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
+    key = KeyField(required=False, help_text="The same one again is the same verdict")
+
+
+class RefusedSerializer(serializers.Serializer[Any]):
+    """A finding that keeps what it had."""
+
+    id = serializers.IntegerField()
+    why = serializers.CharField()
+
+
+class BulkSerializer(serializers.Serializer[Any]):
+    """What came of one verdict on many findings; `batch` undoes it."""
+
+    decided = serializers.ListField(child=serializers.IntegerField())
+    refused = RefusedSerializer(many=True)
+    batch = serializers.UUIDField()
+
+
+class BulkUndoneSerializer(serializers.Serializer[Any]):
+    """What came of taking a batch back."""
+
+    undone = serializers.ListField(child=serializers.IntegerField())
+    refused = RefusedSerializer(many=True)
+
+
+def _refused(rows: list[tuple[int, str]]) -> list[dict[str, object]]:
+    return [{"id": pk, "why": why} for pk, why in rows]
+
+
+@extend_schema(tags=["reviews"])
+class BulkVerdictsViewSet(DatasetViewSet[Review]):
+    """Verdicts that are given, and undone, as one."""
+
+    queryset = Review.objects.none()
+    serializer_class = BulkSerializer
+    lookup_field = "batch"
+    lookup_url_kwarg = "batch"
+    lookup_value_converter = "uuid"
+    pagination_class = None
+
+    def rows(self) -> QuerySet[Review]:
+        """Return the caller's own verdicts that were given as one."""
+        return Review.objects.for_dataset(self.dataset).by(self.person)
+
+    @extend_schema(request=BulkRequest, responses={201: BulkSerializer})
+    def create(self, request: Request, slug: str) -> Response:
+        """Give one verdict on many findings; what is refused leaves the others."""
+        body = self.read(BulkRequest(data=request.data))
+        label = body.pop("new_label", None)
+        classes = self.dataset.labels.current()
+        seen = body.pop("findings")
+        done = decide_many(
+            dataset=self.dataset,
+            by=self.person,
+            findings=[(finding["id"], finding["version"]) for finding in seen],
+            decision=Decision(
+                verdict=Verdict(body.pop("verdict")),
+                version=0,
+                new_label=None if label is None else access_one(classes, pk=label),
+                **body,
+            ),
+        )
+        answer = {
+            "decided": done.decided,
+            "refused": _refused(done.refused),
+            "batch": done.batch,
+        }
+        return Response(BulkSerializer(answer).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=None, responses=BulkUndoneSerializer)
+    @action(detail=True, methods=["post"])
+    def undo(self, request: Request, slug: str, batch: UUID) -> Response:
+        """Take back what was given as one; what got a later verdict stays."""
+        if not is_batch_of(batch=batch, dataset=self.dataset, by=self.person):
+            raise Http404
+        undone = take_batch_back(batch=batch, dataset=self.dataset, by=self.person)
+        answer = {
+            "undone": [finding.pk for finding in undone.findings],
+            "refused": _refused(undone.refused),
+        }
+        return Response(BulkUndoneSerializer(answer).data)
