@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TARGET = 8.0
 AIM = 0.5
 TABLES = ("reviewapp_finding", "reviewapp_sighting")
+FIRST = {TABLES[0]: "id", TABLES[1]: "finding_id"}  # what their rows come in order of
 
 
 class Stopwatch:
@@ -124,7 +125,7 @@ def rows_of(shard: Shard, table: str) -> tuple[list[str], list[str], list[Any]]:
         )
         names, types = map(list, zip(*cursor.fetchall(), strict=True))
         cursor.execute(
-            f"SELECT {', '.join(names)} FROM {table} WHERE {where} ORDER BY id",
+            f"SELECT {', '.join(names)} FROM {table} WHERE {where} ORDER BY {FIRST[table]}",
             [shard.scan_id, shard.first_sample, shard.last_sample],
         )
         return names, types, cursor.fetchall()
