@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from django.db import connection
 from django.db.models import Model, QuerySet
 from django.http import Http404
 
 from reviewapp.exceptions import NotAllowed
 from reviewapp.models import Dataset, Finding, Role
 from reviewapp.models.people import role_on
-from reviewapp.rows import FINDING, Columns, split
+from reviewapp.rows import FINDING, Columns, fetch, split
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -41,13 +40,12 @@ def access_finding(user: User, slug: str, finding_id: int) -> Finding:
     """
     values: dict[str, Any] = {"id": finding_id, "user": user.pk}
     values["all"] = user.is_superuser
-    with connection.cursor() as cursor:
-        # Addresses can carry NUL; PostgreSQL takes it for an error, not a text.
-        cursor.execute(ACCESS, values | {"slug": slug.replace("\0", " ")})
-        row = cursor.fetchone()
-    if row is None:
+    # Addresses can carry NUL; PostgreSQL takes it for an error, not a text.
+    values["slug"] = slug.replace("\0", " ")
+    rows = fetch(ACCESS, values)
+    if not rows:
         raise Http404
-    finding, finding.dataset = split(row, (FINDING, DATASET))
+    finding, finding.dataset = split(rows[0], (FINDING, DATASET))
     return cast(Finding, finding)
 
 

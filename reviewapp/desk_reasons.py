@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 
 from reviewapp.models import Finding, Scan, Sighting, Standing, UnreadableSample
 from reviewapp.queues import Lane
-from reviewapp.rows import Columns
+from reviewapp.rows import Columns, fetch
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -50,10 +49,7 @@ def standing_of(finding: Finding) -> Standing | None:
         finding.true_label_id,
         finding.predicted_label_id,
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(STANDING, values)
-        row = cursor.fetchone()
-    return COLUMNS.read(row) if row else None
+    return next((COLUMNS.read(row) for row in fetch(STANDING, values)), None)
 
 
 COLUMNS = Columns(Standing, "s")
@@ -76,16 +72,13 @@ def place_of(finding: Finding, by: User) -> int:
         "priority": finding.priority,
         "id": finding.pk,
         "by": by.pk,
-        "places": PLACES,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(PLACE, values)
-        (place,) = cursor.fetchone()
+    ((place,),) = fetch(PLACE, values)
     return int(place)
 
 
 # The index of the queue in its own order, no further than `PLACES`.
-PLACE = """
+PLACE = f"""
 SELECT count(*) FROM (
   SELECT FROM reviewapp_finding f
    WHERE f.dataset_id = %(dataset)s AND f.registered_model_id = %(model)s
@@ -96,8 +89,8 @@ SELECT count(*) FROM (
                             WHERE c.finding_id = f.id AND c.expires_at > now()
                               AND c.reviewer_id <> %(by)s)
               THEN false ELSE true END
-   LIMIT %(places)s) harder
-"""
+   LIMIT {PLACES}) harder
+"""  # noqa: S608 - a number
 
 
 def comeback_of(finding: Finding) -> Comeback | None:

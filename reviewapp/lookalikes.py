@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import connection
-
 from reviewapp.models import Finding, Review, Verdict
+from reviewapp.rows import fetch
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -34,9 +33,7 @@ def waiting_like(finding: Finding, user: User, limit: int = OFFERED) -> list[Fin
 
     What others hold is left out, and so are other findings of the same image.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(ALIKE, [finding.sample_id])
-        alike = dict(cursor.fetchall())
+    alike: dict[int, int] = dict(fetch(ALIKE, [finding.sample_id]))
     if not alike:
         return []
     found = (

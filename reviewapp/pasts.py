@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db import connection
+from reviewapp.rows import fetch
 
 if TYPE_CHECKING:
     from reviewapp.models import Finding
@@ -34,9 +34,8 @@ def past_of(finding: Finding) -> Past:
         "model": finding.registered_model_id,
         "split": finding.sample.split,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(PAST, values)
-        return Past(*cursor.fetchone())
+    (row,) = fetch(PAST, values)
+    return Past(*row)
 
 
 # As text: the desk asks it for every finding, and the ORM takes longer to write it than
@@ -95,9 +94,7 @@ class TopClass:
 
 def last_seen(finding: Finding, limit: int) -> list[LastSeen]:
     """Return the last sightings of a finding, the latest scan first."""
-    with connection.cursor() as cursor:
-        cursor.execute(SEEN, [finding.pk, limit])
-        return [LastSeen(*row) for row in cursor.fetchall()]
+    return [LastSeen(*row) for row in fetch(SEEN, [finding.pk, limit])]
 
 
 SEEN = """
@@ -114,9 +111,7 @@ SELECT g.scan_id, s.created_at, m.name || ' v' || v.number, g.p_true, g.confiden
 def top_of(seen: LastSeen, limit: int) -> list[TopClass]:
     """Return the classes that the model was surest of, with their names."""
     ids = seen.top_labels[:limit]
-    with connection.cursor() as cursor:
-        cursor.execute(TOP, [ids])
-        labels = {pk: (name, is_current) for pk, name, is_current in cursor.fetchall()}
+    labels = {pk: named for pk, *named in fetch(TOP, [ids])}
     return [
         TopClass(pk, labels[pk][0], probability, labels[pk][1])
         for pk, probability in zip(ids, seen.top_probs, strict=False)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
+import psycopg
 from django.db import connection
 from django.db.models import Model
 
@@ -23,6 +25,41 @@ from reviewapp.models import (
 )
 
 ModelT = TypeVar("ModelT", bound=Model)
+
+
+# Connections in which a prepared statement keeps its first plan.
+_one_plan: WeakSet[psycopg.Connection[Any]] = WeakSet()
+
+
+def fetch(
+    statement: str, values: Mapping[str, Any] | Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """Run a statement that is the same every time, and return its rows.
+
+    It stays prepared in its connection, with one plan for all values: planning takes
+    longer than running what finds a few rows by their keys, and nothing else may be in
+    it. Where somebody watches the queries, and behind PgBouncer, which shares
+    connections, it runs as any other.
+    """
+    is_watched = connection.queries_logged or connection.execute_wrappers
+    if is_watched or connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+    connection.ensure_connection()
+    connection.validate_no_broken_transaction()
+    with (
+        connection.wrap_database_errors,
+        psycopg.Cursor(connection.connection) as prepared,
+    ):
+        if connection.connection not in _one_plan:
+            # PostgreSQL takes an array that it does not see for ten ids, and would plan
+            # anew for one each time. Nothing else is prepared here.
+            prepared.execute("SET plan_cache_mode = force_generic_plan")
+            connection.connection.prepare_threshold = 5  # Django sets None: never
+            _one_plan.add(connection.connection)
+        prepared.execute(statement, values, prepare=True)
+        return list(prepared.fetchall())
 
 
 class Columns(Generic[ModelT]):
@@ -127,11 +164,8 @@ def findings_with_claims(ids: Sequence[int]) -> dict[int, Finding]:
 def _findings(
     statement: str, names: Mapping[str, Columns[Any]], ids: Sequence[int]
 ) -> dict[int, Finding]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {"ids": list(ids)})
-        rows = cursor.fetchall()
     found = {}
-    for row in rows:
+    for row in fetch(statement, {"ids": list(ids)}):
         finding, *others = split(row, (FINDING, *names.values()))
         for name, other in zip(names, others, strict=True):
             RELATIONS[name].set_cached_value(finding, other)

@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from reviewapp.actions.orders import next_ids
 from reviewapp.actions.standings import fold_a_few
 from reviewapp.models import Claim, Dataset, Finding, Skip
-from reviewapp.rows import waiting_findings
+from reviewapp.rows import fetch, waiting_findings
 
 if TYPE_CHECKING:
     from reviewapp.actions.queues import Queue
@@ -61,9 +61,8 @@ def claim(
 
 def _held(queue: Queue, by: User, limit: int) -> list[int]:
     """Return what a reviewer holds of a queue, in the order of the claims."""
-    with connection.cursor() as cursor:
-        cursor.execute(HELD, [by.pk, queue.dataset.pk, queue.lane.kind])
-        ids = [pk for (pk,) in cursor.fetchall()]
+    rows = fetch(HELD, [by.pk, queue.dataset.pk, queue.lane.kind.value])
+    ids: list[int] = [pk for (pk,) in rows]
     if not ids or queue.is_whole:
         return ids[:limit]
     of_queue = set(queue.findings.filter(pk__in=ids).values_list("pk", flat=True))
@@ -100,9 +99,7 @@ def _hold(finding_ids: Sequence[int], by: User, limit: int) -> list[int]:
         "by": by.pk,
         "expires_at": expires_at,
     }
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(HOLD, values)
-        held = {pk for (pk,) in cursor.fetchall()}
+    held = {pk for (pk,) in fetch(HOLD, values)}
     return [pk for pk in finding_ids if pk in held]
 
 
@@ -136,14 +133,26 @@ def renew(*, dataset: Dataset, by: User) -> int:
     What has expired, but was not taken over, is held again.
     """
     expires_at = timezone.now() + timedelta(seconds=settings.CLAIM_SECONDS)
-    mine = Claim.objects.filter(reviewer=by, finding__dataset=dataset)
-    return mine.update(expires_at=expires_at)
+    with transaction.atomic():
+        held = Claim.objects.filter(pk__in=_mine(dataset, by))
+        return held.update(expires_at=expires_at)
 
 
 def release(*, dataset: Dataset, by: User) -> int:
     """Give back everything the reviewer holds on a data set; return how many."""
-    deleted, _ = Claim.objects.filter(reviewer=by, finding__dataset=dataset).delete()
-    return deleted
+    with transaction.atomic():
+        deleted, _ = Claim.objects.filter(pk__in=_mine(dataset, by)).delete()
+        return deleted
+
+
+def _mine(dataset: Dataset, by: User) -> list[int]:
+    """Lock what the reviewer holds; what a verdict or another tab has just now is left.
+
+    Waiting for each other's claims, two tabs could wait for ever.
+    """
+    mine = Claim.objects.filter(reviewer=by, finding__dataset=dataset)
+    free = mine.select_for_update(of=("self",), skip_locked=True)
+    return list(free.values_list("pk", flat=True))
 
 
 def skip(*, finding: Finding, by: User) -> None:

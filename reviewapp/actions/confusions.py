@@ -18,6 +18,7 @@ from reviewapp.models import (
     RegisteredModel,
     Scan,
 )
+from reviewapp.rows import fetch
 
 State = Confusion.State
 Pair = tuple[int, int]  # true label id, predicted label id
@@ -115,12 +116,14 @@ def _look(
         "predicted": [predicted for _, predicted in pairs or ()],
     }
     is_many = pairs is None or len(pairs) > MANY
-    with connection.cursor() as cursor:
-        if is_many:
+    if is_many:
+        with connection.cursor() as cursor:
             # The planner knows no sizes here and may take thousands of rows for one.
             cursor.execute("SET LOCAL enable_nestloop = off")
-        cursor.execute(ALL_LINES if is_many else SOME_LINES, values)
-        rows = cursor.fetchall()
+            cursor.execute(ALL_LINES, values)
+            rows = cursor.fetchall()
+    else:
+        rows = fetch(SOME_LINES, values)
     found = {}
     for true, predicted, present, waiting, reviewed, exported, *stored in rows:
         pair = (true, predicted)

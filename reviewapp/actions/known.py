@@ -105,7 +105,11 @@ def attempt(*, known: KnownAnswer, by: User, decision: Decision) -> KnownAttempt
     check_decision(finding, decision)
     with transaction.atomic():
         # Two verdicts of one person at the same moment take turns.
-        KnownAnswer.objects.select_for_update().get(pk=known.pk)
+        if not KnownAnswer.objects.select_for_update().filter(pk=known.pk).first():
+            raise FindingChanged(
+                "The finding changed meanwhile. Your verdict was not recorded. Look at "
+                "the finding as it is now."
+            )
         earlier = known.attempts.filter(reviewer=by).first()
         if earlier:
             if decision.key and earlier.key == decision.key:

@@ -82,6 +82,7 @@ class GivenRow:
     new_label: Label | None
     reason: str
     causes: list[str]
+    note: str
     batch: UUID | None
     key: UUID | None
     created_at: datetime
@@ -121,20 +122,20 @@ def give_verdict(*, finding: Finding, by: User, decision: Decision) -> Given:
         NotAllowed: It is disputed, or they flagged it themselves.
         Refused: The verdict is incomplete, contradicts itself, or is their second.
     """
-    states = Finding.ReviewState
+    # Whatever became of the finding since, or of the rules: a retry is no new verdict.
+    earlier = _earlier(finding, by, decision)
+    if earlier:
+        return _as_given(earlier)
     if finding.review_state in DECIDED:
         known = known_answer_of(finding)
         if known:
             tried = attempt(known=known, by=by, decision=decision)
             return Given("attempt", tried.pk, None, SAID[decision.verdict])
-    elif finding.review_state == states.OPEN:
-        if is_under_overlap(finding):
-            return _as_given(_add_opinion(finding, by, decision))
-    else:
-        earlier = _earlier(finding, by, decision)
-        if earlier:
-            return _as_given(earlier)
+    elif finding.review_state != Finding.ReviewState.OPEN:
         return _settle_by_another(finding, by, decision)
+    # A flag asks for somebody else at once: there is nothing for others to agree with.
+    elif decision.verdict is not Verdict.FLAG and is_under_overlap(finding):
+        return _as_given(_add_opinion(finding, by, decision))
     return _decided(decide(finding=finding, by=by, decision=decision))
 
 
@@ -292,6 +293,7 @@ def _row(
         new_label=given.new_label,
         reason=getattr(given, "reason", ""),
         causes=getattr(given, "cause_labels", []),
+        note=getattr(given, "note", ""),
         batch=getattr(given, "batch", None),
         key=given.key,
         created_at=given.created_at,
@@ -350,8 +352,11 @@ def take_back(*, kind: Kind, pk: int, by: User) -> Finding:
 def _withdraw(opinion: Opinion, by: User) -> Finding:
     with transaction.atomic():
         finding = lock_finding(opinion.finding_id)
-        # What settled it may have come between the read and the lock.
-        opinion.refresh_from_db(fields=["review", "finding_version"])
+        # What settled it, or another undo, may have come between the read and the lock.
+        now = Opinion.objects.filter(pk=opinion.pk).select_related("review").first()
+        if now is None:
+            raise Refused("This verdict was undone already.")
+        opinion = now
         if opinion.review and opinion.review.reviewer_id == by.pk:
             return undo(review=opinion.review, by=by)
         if opinion.review:

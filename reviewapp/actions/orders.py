@@ -18,6 +18,7 @@ from django.db.models.functions import JSONObject
 from reviewapp.actions.queues import PAIR_FIELDS, ROUNDING, Lane, Order, Queue
 from reviewapp.models import Finding, Ranker, Standing
 from reviewapp.ranking import scores
+from reviewapp.rows import fetch
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -99,13 +100,15 @@ def _look_plainly(queue: Queue, by: User, limit: int, size: int) -> list[Hardest
     Django needs to put it together.
     """
     values: dict[str, Any] = dict.fromkeys(PAIR_FIELDS) | queue.fields
-    values |= {"dataset": queue.dataset.pk, "kind": queue.lane.kind, "by": by.pk}
-    values |= {"size": size, "limit": limit, "lane": queue.lane.value}
-    values["blind"] = queue.dataset.overlap > 1
-    with connection.cursor() as cursor:
-        cursor.execute(LOOK, values)
-        found: list[Hardest] = cursor.fetchall()
-        return found
+    values |= {"dataset": queue.dataset.pk, "kind": queue.lane.kind.value, "by": by.pk}
+    values |= {"lane": queue.lane.value, "blind": queue.dataset.overlap > 1}
+    # A plan is good for numbers that it knows.
+    statement = LOOK.format(size=int(size), limit=int(limit))
+    if queue.is_whole:
+        return [(row[0], row[1]) for row in fetch(statement, values)]
+    with connection.cursor() as cursor:  # a plan for this confusion alone
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
 
 
 LOOK = """
@@ -129,7 +132,7 @@ SELECT s.present, ARRAY(
                           WHERE o.finding_id = f.id AND o.reviewer_id = %(by)s
                             AND o.finding_version = f.version))
                    THEN false ELSE true END
-        ORDER BY f.priority DESC, f.id DESC LIMIT %(limit)s)
+        ORDER BY f.priority DESC, f.id DESC LIMIT {limit})
   FROM reviewapp_standing s
  WHERE s.dataset_id = %(dataset)s AND s.kind = %(kind)s AND s.waiting > 0
    AND (%(true_label)s::bigint IS NULL OR s.true_label_id = %(true_label)s::bigint)
@@ -137,7 +140,7 @@ SELECT s.present, ARRAY(
         OR s.predicted_label_id = %(predicted_label)s::bigint)
    AND (%(registered_model)s::bigint IS NULL
         OR s.registered_model_id = %(registered_model)s::bigint)
- ORDER BY s.present DESC, s.id DESC LIMIT %(size)s
+ ORDER BY s.present DESC, s.id DESC LIMIT {size}
 """
 
 

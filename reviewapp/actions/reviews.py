@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from reviewapp.actions.claims import (
     claim,
@@ -38,6 +38,7 @@ from reviewapp.models import (
     Sample,
     Verdict,
 )
+from reviewapp.rows import fetch
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -152,9 +153,7 @@ def given_before(*, finding: Finding, by: User, decision: Decision) -> Review | 
     """
     if decision.key is None:
         return None
-    with connection.cursor() as cursor:
-        cursor.execute(GIVEN, [by.pk, decision.key])
-        ids = [pk for (pk,) in cursor.fetchall()]
+    ids = [pk for (pk,) in fetch(GIVEN, [by.pk, decision.key])]
     if not ids:
         return None
     earlier = list(Review.objects.filter(pk__in=ids).order_by("id"))
@@ -215,8 +214,7 @@ def record_verdicts(
     state = decision.verdict.review_state
     put_aside = {pk: Finding.Presence.SUPERSEDED for o in aside.values() for pk, _ in o}
     move_findings(findings, {finding.pk: state for finding in findings}, put_aside)
-    with connection.cursor() as cursor:
-        cursor.execute(LET_GO, {"ids": [f.pk for f in findings], "by": by.pk})
+    fetch(LET_GO, {"ids": [f.pk for f in findings], "by": by.pk})
     return reviews
 
 
@@ -225,6 +223,7 @@ LET_GO = """
 WITH held AS (DELETE FROM reviewapp_claim WHERE finding_id = ANY(%(ids)s::bigint[]))
 DELETE FROM reviewapp_skip
  WHERE finding_id = ANY(%(ids)s::bigint[]) AND reviewer_id = %(by)s
+RETURNING finding_id
 """
 
 

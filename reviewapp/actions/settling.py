@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
 from django.utils import timezone
 
 from reviewapp.actions.confusions import tell_ledger
 from reviewapp.exceptions import FindingChanged, FindingHeld, HardmineError
 from reviewapp.models import Finding, Review
-from reviewapp.rows import findings_with_claims
+from reviewapp.rows import fetch, findings_with_claims
 
 if TYPE_CHECKING:
     from reviewapp.models import Claim, User
@@ -26,14 +25,13 @@ def lock_findings(finding_ids: Sequence[int]) -> dict[int, Finding]:
     Returns:
         Id -> finding, without those that are gone.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK, [list(finding_ids)])
+    fetch(LOCK, [list(finding_ids)])
     # Read after the locks: what another verdict has just committed is seen.
     return findings_with_claims(finding_ids)
 
 
 LOCK = """
-SELECT FROM reviewapp_finding f JOIN reviewapp_sample s ON s.id = f.sample_id
+SELECT f.id FROM reviewapp_finding f JOIN reviewapp_sample s ON s.id = f.sample_id
  WHERE f.id = ANY(%s::bigint[]) ORDER BY s.id, f.id FOR NO KEY UPDATE OF s, f
 """
 
@@ -111,9 +109,7 @@ def move_findings(
         "states": [states.get(pk) for pk in ids],
         "presences": [presences.get(pk) for pk in ids],
     }
-    with connection.cursor() as cursor:
-        cursor.execute(MOVE, values)
-        moved = cursor.fetchall()
+    moved = fetch(MOVE, values)
     for finding in findings:
         finding.review_state = states[finding.pk]
         finding.reopened_because = ""

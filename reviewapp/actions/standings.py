@@ -35,8 +35,9 @@ def fold_standings(*, limit: int | None = None) -> int:
                 pairs.setdefault((dataset, model), set()).add((true, predicted))
         datasets = Dataset.objects.in_bulk({dataset for dataset, _ in pairs})
         models = RegisteredModel.objects.in_bulk({model for _, model in pairs})
-        # Two verdicts at the same time did not see each other.
-        for (dataset, model), found in pairs.items():
+        # Two verdicts at the same time did not see each other. In the order in which a
+        # verdict on findings of several models locks their lines: no deadlock.
+        for (dataset, model), found in sorted(pairs.items()):
             update_ledger(dataset=datasets[dataset], model=models[model], pairs=found)
     return n
 

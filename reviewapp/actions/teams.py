@@ -69,7 +69,12 @@ def free_claims(*, dataset: Dataset, by: User, holder: User | None = None) -> in
     if holder is not None:
         claims = claims.filter(reviewer=holder)
     with transaction.atomic():
-        freed, _ = claims.delete()
+        # What its holder decides, or asks for again, at this moment is left to them:
+        # waiting for it could end in a deadlock.
+        free = claims.select_for_update(of=("self",), skip_locked=True)
+        freed, _ = Claim.objects.filter(
+            pk__in=list(free.values_list("pk", flat=True))
+        ).delete()
         if freed:
             record(
                 "holds freed",

@@ -114,10 +114,14 @@ def _take_back(reviews: Sequence[Review], locked: dict[int, Finding], by: User) 
     states = {review.finding_id: review.state_before for review in reviews}
     move_findings(findings, states, back)
     _mark_stale(reviews, by)
-    if dataset.overlap > 1:
-        for review in reviews:
-            version = locked[review.finding_id].version
-            Opinion.objects.reopen(review=review, version=version)
+    # Not only while there is an overlap: it may have been lowered since.
+    settled = Opinion.objects.filter(review__in=reviews).values_list(
+        "review", flat=True
+    )
+    with_opinions = set(settled)
+    for review in (r for r in reviews if r.pk in with_opinions):
+        version = locked[review.finding_id].version
+        Opinion.objects.reopen(review=review, version=version)
     if len(reviews) == 1:
         record("verdict undone", reviews[0], dataset=dataset, actor=by)
     else:

@@ -369,6 +369,8 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.RunSQL(COUNT, UNCOUNT),
-        migrations.RunSQL(FILL, EMPTY),
+        # Not after the rows: their foreign keys are checked at the end, and a table with
+        # checks ahead cannot be altered.
         migrations.RunSQL(TUNE, RESET),
+        migrations.RunSQL(FILL, EMPTY),
     ]

@@ -30,6 +30,11 @@ from reviewapp.team import BREAK, COUNTED, DAYS, team_figures
 from reviewapp.views.requests import UserRequest
 
 KNOWN_SHOWN = 20
+MARKED = "Marked. It is mixed in for those who do not know it yet."
+MARKED_UNUSED = (
+    "Marked, but not handed out yet: the share of known answers is 0 %. An admin sets "
+    "it on the page Team, under Rules."
+)
 
 
 @require_GET
@@ -148,9 +153,7 @@ def known(request: UserRequest, slug: str, finding_id: int) -> HttpResponse:
         messages.success(request, "The mark is off. The finding can be decided anew.")
     else:
         add_known_answer(finding=finding, by=request.user)
-        messages.success(
-            request, "Marked. It is mixed in for those who do not know it yet."
-        )
+        messages.success(request, MARKED if dataset.known_rate else MARKED_UNUSED)
     if "team" in request.POST:
         return redirect("team", slug)
     return redirect("finding-detail", slug, finding_id)

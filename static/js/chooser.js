@@ -22,7 +22,8 @@
         item.append(button);
         list.append(item);
       });
-      const none = Object.assign(document.createElement("button"), { type: "button", className: "btn btn--quiet", textContent: "Leave it (Esc)" });
+      const none = Object.assign(document.createElement("button"), { type: "button", className: "btn btn--quiet" });
+      none.append("Leave it ", Object.assign(document.createElement("kbd"), { textContent: "Esc" }));
       none.addEventListener("click", () => dialog.close());
       dialog.replaceChildren(heading, list, none);
       taken = null;

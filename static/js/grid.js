@@ -12,6 +12,11 @@
 
   const say = (text) => {
     byId("grid-live").textContent = text;
+    delete byId("grid-live").dataset.missing;
+  };
+  const missing = (text) => {
+    say(text);
+    byId("grid-live").dataset.missing = ""; // until something is selected
   };
 
   /* --- what was said, on its way to the server ---------------------------------------- */
@@ -109,7 +114,7 @@
   const decide = (verdict) => {
     let tiles = chosen();
     if (!tiles.length && verdict === "skip") tiles = open();
-    if (!tiles.length) return say(`Nothing is selected. Space selects one, ${keys.select_all || "All"} selects all.`);
+    if (!tiles.length) return missing(`Nothing is selected. Space selects one, ${keys.select_all || "All"} selects all.`);
     if (verdict === "relabel" && !label.value) return relabel();
     const fields = [["size", form.elements.size.value], ["verdict", verdict], ...tiles.map((tile) => ["finding", box(tile).value])];
     for (const name of ["causes", "note", "reason", "new_label"]) {

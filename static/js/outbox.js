@@ -187,7 +187,7 @@
     if (outbox.state === "lost") {
       const now = element("button", "Try now", { type: "button", className: "btn btn--small" });
       now.addEventListener("click", () => { outbox.send(); });
-      return [notice("warning", element("span", `${verdicts(n)} for the network, kept in this browser. They are sent in order when it is back.`), now)];
+      return [notice("warning", element("span", `${verdicts(n)} for the network, kept in this browser. ${n === 1 ? "It is sent" : "They are sent in order"} when it is back.`), now)];
     }
     return Date.now() - entries[0].at > SLOW ? [notice("info", element("span", `${verdicts(n)} for the server’s answer.`))] : [];
   };

@@ -27,6 +27,11 @@
     byId("grid-count-what").textContent = "selected";
     byId("grid-all").firstElementChild.textContent = tiles.length && picked.length === tiles.length ? "None" : "All";
     byId("grid-empty").hidden = tiles.length > 0;
+    const live = byId("grid-live");
+    if (picked.length && "missing" in live.dataset) {
+      live.textContent = "";
+      delete live.dataset.missing;
+    }
   };
   const go = (tile, { focus = true } = {}) => {
     if (!tile) return;

@@ -166,6 +166,8 @@ def test_nothing_selected_is_said_and_nothing_is_sent(grid):
     page.keyboard.press("c")
     said(page, "Nothing is selected.")
     assert not Review.objects.exists()
+    page.keyboard.press("a")
+    assert page.locator("#grid-live").inner_text() == ""  # true no longer
 
 
 def test_the_next_batch_follows_the_last_verdict(grid):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from reviewapp.actions.reviews import (
@@ -334,3 +334,20 @@ def test_reviewers_who_start_together_all_get_their_batch(world):
         batches = list(pool.map(work, reviewers))
     assert [len(batch) for batch in batches] == [5] * 10
     assert len({pk for batch in batches for pk in batch}) == 50
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("act", [renew, release])
+def test_nobody_waits_for_a_claim_that_another_tab_works_on(world, rita, act):
+    hold(findings=ids_of(world.findings), by=rita)
+
+    def other_tab() -> int:
+        try:
+            return act(dataset=world.dataset, by=rita)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        taken = Claim.objects.select_for_update().order_by("pk").first()
+        assert pool.submit(other_tab).result(timeout=10) == 2
+        assert taken is not None

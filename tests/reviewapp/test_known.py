@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from reviewapp.actions import known as known_actions
@@ -256,3 +259,24 @@ def test_the_rate_is_kept_and_the_places_are_not_foreseen(world, rita):
         assert share == pytest.approx(rate, rel=0.05)
         assert len(set(gaps)) > 5
     assert max(known_actions._gap(0.001, one) for one in drawn) == known_actions.MAX_GAP
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_mark_that_is_taken_off_at_the_same_moment_records_nothing(known, rita, lena):
+    def try_it() -> str:
+        try:
+            give(known.finding, rita)
+        except FindingChanged as error:
+            return str(error)
+        finally:
+            connection.close()
+        return "recorded"
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            KnownAnswer.objects.select_for_update().get(pk=known.pk)
+            tried = pool.submit(try_it)
+            time.sleep(0.5)  # it has read the mark and waits for it
+            remove_known_answer(known=known, by=lena)
+        assert "was not recorded" in tried.result()
+    assert not KnownAttempt.objects.exists()

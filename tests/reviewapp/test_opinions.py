@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from reviewapp.actions.opinions import (
     SAID,
@@ -19,7 +20,7 @@ from reviewapp.actions.opinions import (
     take_back_last,
 )
 from reviewapp.actions.queues import not_judged_by
-from reviewapp.actions.reviews import Decision, claim
+from reviewapp.actions.reviews import Decision, claim, lock_finding
 from reviewapp.exceptions import FindingChanged, FindingHeld, NotAllowed, Refused
 from reviewapp.models import (
     Cause,
@@ -145,6 +146,68 @@ def test_a_retry_of_an_opinion_is_one_opinion(world, rita, bob):
         give(world.findings[0], rita, Verdict.DISMISS, key=KEY)
     with pytest.raises(Refused, match="another verdict"):
         give(world.findings[1], rita, key=KEY)
+
+
+def test_a_retry_after_others_settled_it_is_the_opinion_still(world, rita, bob):
+    overlap(world.dataset, 2)
+    one = give(world.findings[0], rita, key=KEY)
+    give(world.findings[0], bob)
+    assert give(world.findings[0], rita, key=KEY).pk == one.pk
+    assert Review.objects.count() == 1
+
+
+def test_a_retry_after_the_overlap_is_gone_is_the_opinion_still(world, rita):
+    overlap(world.dataset, 2)
+    one = give(world.findings[0], rita, key=KEY)
+    overlap(world.dataset, 1)
+    again = give(world.findings[0], rita, key=KEY)
+    assert (again.kind, again.pk) == ("opinion", one.pk)
+    assert not Review.objects.exists()
+
+
+def test_a_flag_is_passed_on_at_once_under_overlap_too(world, rita, bob):
+    overlap(world.dataset, 2)
+    given = give(world.findings[0], rita, Verdict.FLAG, note="two animals?")
+    assert given.kind == "review"
+    assert fresh(world.findings[0]).review_state == State.FLAGGED
+    assert last_given(dataset=world.dataset, by=rita)[0].note == "two animals?"
+
+
+def test_the_undo_of_a_lead_reopens_the_dispute_although_the_overlap_is_gone(
+    world, rita, bob, lena
+):
+    overlap(world.dataset, 2)
+    give(world.findings[0], rita)
+    give(world.findings[0], bob, Verdict.DISMISS)
+    settled = give(world.findings[0], lena)
+    overlap(world.dataset, 1)
+    take_back(kind="review", pk=settled.pk, by=lena)
+    finding = fresh(world.findings[0])
+    assert finding.review_state == State.DISPUTED
+    assert Opinion.objects.valid_for(finding).filter(review=None).count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_undos_of_an_opinion_at_the_same_moment_are_one(world, rita):
+    overlap(world.dataset, 2)
+    given = give(world.findings[0], rita)
+
+    def take(_: int) -> str:
+        try:
+            take_back(kind="opinion", pk=given.pk, by=rita)
+        except (Refused, NotAllowed) as error:
+            return str(error)
+        finally:
+            connection.close()
+        return "undone"
+
+    with ThreadPoolExecutor(2) as pool:
+        with transaction.atomic():
+            lock_finding(world.findings[0].pk)
+            both = [pool.submit(take, n) for n in range(2)]
+            time.sleep(0.5)  # both have read it and wait
+        said = sorted(one.result() for one in both)
+    assert said == ["This verdict was undone already.", "undone"]
 
 
 def test_the_last_opinion_repeated_gives_the_review(world, rita, bob):

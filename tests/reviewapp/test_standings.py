@@ -282,3 +282,26 @@ def test_a_wrong_count_is_said_and_repaired(world, rita):
     assert "2 of the confusions were wrong" in out.getvalue()
     assert said() == counted(world)
     assert recount_standings() == 0
+
+
+def test_the_lines_are_brought_up_to_date_in_one_order(dataset, labels, monkeypatch):
+    """A verdict locks the lines of several models in the order of their ids."""
+    models = [factories.RegisteredModelFactory(dataset=dataset) for _ in range(8)]
+    for model in reversed(models):
+        StandingChange.objects.create(
+            dataset=dataset,
+            registered_model=model,
+            true_label=labels[0],
+            predicted_label=labels[1],
+            present=1,
+            waiting=1,
+            back=0,
+            reviewed=0,
+        )
+    told = []
+    monkeypatch.setattr(
+        "reviewapp.actions.standings.update_ledger",
+        lambda *, model, **_: told.append(model),
+    )
+    fold_standings()
+    assert told == models

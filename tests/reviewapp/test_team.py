@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 import time_machine
+from django.db import connection, transaction
 from django.utils import timezone
 
+from reviewapp.actions.bulk import skip_many
 from reviewapp.actions.opinions import give_verdict
-from reviewapp.actions.reviews import Decision, claim, decide, undo
+from reviewapp.actions.reviews import Decision, claim, decide, hold, undo
 from reviewapp.actions.teams import free_claims, set_team_rules
 from reviewapp.exceptions import Refused
 from reviewapp.models import Claim, Event, Finding, Role, Verdict
@@ -184,6 +187,30 @@ def test_holds_are_shown_and_freed(world, rita, bob, alice):
     assert free_claims(dataset=world.dataset, by=alice) == 0
     events = Event.objects.filter(action="holds freed").order_by("id")
     assert [event.data["holder"] for event in events] == ["rita", "everybody"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["free", "skip"])
+def test_giving_back_never_waits_for_a_hold_that_is_changing(world, rita, alice, what):
+    """Holds change in the order of a queue: who waited for one could block another."""
+    ids = [finding.pk for finding in world.findings]
+    hold(findings=ids, by=rita)
+
+    def give_back() -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '2s'")
+            if what == "free":
+                free_claims(dataset=world.dataset, by=alice)
+            else:
+                skip_many(dataset=world.dataset, by=rita, findings=ids)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        Claim.objects.select_for_update().get(finding=ids[1])
+        pool.submit(give_back).result()
+    assert Claim.objects.get().finding_id == ids[1]
 
 
 @pytest.mark.parametrize(

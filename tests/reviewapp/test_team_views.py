@@ -241,7 +241,9 @@ def test_a_lead_marks_a_known_answer_and_takes_it_off(world, lena, alice, client
     page = reverse("finding-detail", args=["animals", finding.pk])
     assert "Mark as a known answer" in text_of(client.get(page))
     assert client.post(address).url == page
-    assert "Take the mark off" in text_of(client.get(page))
+    marked = text_of(client.get(page))
+    assert "Take the mark off" in marked
+    assert "the share of known answers is 0 %" in marked  # it says what is missing
     assert KnownAnswer.objects.get().added_by == lena
     assert "0 of 0" in text_of(client.get(TEAM))
     assert client.post(address, {"remove": "1", "team": "1"}).url == TEAM
