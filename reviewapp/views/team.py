@@ -26,10 +26,11 @@ from reviewapp.second_opinions import (
     in_words,
     settled_disputes,
 )
-from reviewapp.team import BREAK, COUNTED, DAYS, team_figures
+from reviewapp.team import BREAK, COUNTED, DAYS, Estimate, team_figures
 from reviewapp.views.requests import UserRequest
 
 KNOWN_SHOWN = 20
+WHOLE_FROM = 10  # days left; a tenth of a day says nothing of more
 MARKED = "Marked. It is mixed in for those who do not know it yet."
 MARKED_UNUSED = (
     "Marked, but not handed out yet: the share of known answers is 0 %. An admin sets "
@@ -85,10 +86,22 @@ def _team(
         "known_count": known.count() if leads else 0,
         "counted": COUNTED,
         "days": DAYS,
+        "days_left": _days_in_words(figures.left.days),
         "pause": BREAK // 60,
     }
     status = 400 if form else 200
     return render(request, "team/team.html", context, status=status)
+
+
+def _days_in_words(days: Estimate | None) -> dict[str, str]:
+    """Write an estimate in days by its parts; whole days from `WHOLE_FROM` on."""
+    if days is None:
+        return {}
+    parts = {"value": days.value, "low": days.low, "high": days.high}
+    return {
+        name: f"{part:,.0f}" if round(part, 1) >= WHOLE_FROM else f"{part:.1f}"
+        for name, part in parts.items()
+    }
 
 
 @require_GET

@@ -30,11 +30,18 @@
     else say(form, outbox.reason(text), { isDone: true });
   }, true);
 
+  const sayNone = () => {
+    const { outbox, toast } = window.hardmine;
+    const text = outbox.entries().length ? "The server has not answered yet." : "Nothing nearly identical waits.";
+    document.getElementById("desk-live").textContent = text;
+    toast(text, { kind: "info" });
+  };
   document.addEventListener("keydown", (event) => {
     const form = document.getElementById("alike");
     const { actionOf, isOurs } = window.hardmine.keys;
-    if (form?.tagName !== "FORM" || !isOurs(event) || actionOf(event) !== "alike") return;
+    if (!isOurs(event) || actionOf(event) !== "alike") return;
     event.preventDefault();
-    form.requestSubmit();
+    if (form?.tagName === "FORM") form.requestSubmit();
+    else sayNone();
   });
 })();

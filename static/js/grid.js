@@ -134,8 +134,23 @@
     refresh();
     return say("");
   };
+  // The reason last chosen, here or on the desk; else the first, as on the desk.
+  const memory = (() => {
+    try {
+      return window.sessionStorage;
+    } catch {
+      return null; // storage is switched off
+    }
+  })();
+  const { reason } = form.elements;
+  let usual = memory?.getItem("hardmine.reason") ?? reason.options[0].value;
+  reason.addEventListener("change", () => {
+    usual = reason.value;
+    memory?.setItem("hardmine.reason", usual);
+  });
+  reason.value = usual;
   const clear = () => {
-    form.elements.reason.value = "";
+    reason.value = usual;
     setLabel("");
     for (const field of form.querySelectorAll(".grid-bar__causes input")) field.checked = false;
     form.elements.note.value = "";

@@ -2,7 +2,7 @@
  * outbox, which sends it. Every key presses a real button, so whatever works here works
  * without this file too. */
 (() => {
-  const { keys, combobox, rememberClass, outbox, zoom, choose, exemplars, swipe } = window.hardmine;
+  const { keys, combobox, rememberClass, outbox, zoom, choose, exemplars, swipe, toast } = window.hardmine;
   const BEAT = 120_000; // ms between two renewals of what is held
   const RECOUNT = 10; // so many verdicts are counted here until the server counts again
   const SAID = { confirm: "Confirmed", relabel: "Relabelled", dismiss: "Dismissed", flag: "Flagged", skip: "Skipped" };
@@ -12,7 +12,7 @@
 
   const ready = []; // desks that come next: articles outside the document, images loaded
   const kept = new Map(); // key of a verdict that is not answered yet -> its desk
-  const given = []; // keys of the verdicts of this page in their order
+  const given = new Map(); // key -> verdict, those of this page in their order
   const memory = (() => {
     try {
       return window.sessionStorage;
@@ -160,16 +160,16 @@
   const give = (form, submitter) => {
     if (waits() || undoing) return;
     const entry = entryFrom(form, submitter);
-    if (given.length % RECOUNT === RECOUNT - 1) entry.fields.push(["progress", "1"]);
+    if (given.size % RECOUNT === RECOUNT - 1) entry.fields.push(["progress", "1"]);
     const label = entry.fields.find(([name]) => name === "relabel_to" || name === "new_label")?.[1];
     if (label) rememberClass(label);
     document.getElementById("desk-offer").replaceChildren();
     const article = desk();
     kept.set(entry.key, article);
-    if (entry.verdict !== "skip") given.push(entry.key);
+    if (entry.verdict !== "skip") given.set(entry.key, entry.verdict);
     outbox.add(entry);
     show(ready.shift() ?? waiting(), `${SAID[entry.verdict]}.`);
-    toast(`${SAID[entry.verdict]}.`);
+    toast(`${SAID[entry.verdict]}.`, { undo });
     ask();
   };
 
@@ -183,8 +183,7 @@
   });
   document.addEventListener("outbox:refused", ({ detail: { entry, text } }) => {
     kept.delete(entry.key);
-    const place = given.indexOf(entry.key);
-    if (place >= 0) given.splice(place, 1);
+    given.delete(entry.key);
     say(`Not recorded: ${entry.what}. ${text}`);
     ask();
   });
@@ -195,34 +194,35 @@
   });
 
   /* --- taking it back --------------------------------------------------------------------------- */
-  const bringBack = (article, said) => {
+  const bringBack = (article, said, verdict) => {
     if (!waits()) ready.unshift(desk());
     const double = ready.findIndex((other) => idOf(other) === idOf(article));
     if (double >= 0) ready.splice(double, 1);
     ended = false;
-    show(article, said);
-    toast("");
+    const what = verdict ? `: ${verdict}` : ""; // unknown where another page gave it
+    show(article, `${said}${what}. Decide again.`);
+    toast(`Undone${what}.`);
   };
   const undo = async () => {
     if (undoing) return;
     undoing = true;
     document.getElementById("desk-offer").replaceChildren();
-    const key = given.at(-1);
+    const [key, verdict] = [...given].at(-1) ?? [];
     const article = kept.get(key);
     if (key && (await outbox.takeOut(key)) && article) {
-      given.pop();
+      given.delete(key);
       kept.delete(key);
-      bringBack(article, "Taken back before it was sent. Decide again.");
+      bringBack(article, "Taken back before it was sent", verdict);
     } else {
       const [status, html] = await outbox.post(withQuery(setup.undo), [["progress", "1"], ...(key ? [["key", key]] : [])]);
       if (status === 200) {
-        if (key) given.pop();
+        given.delete(key);
         const [back] = take(html);
-        if (back) bringBack(back, "Undone. Decide again.");
+        if (back) bringBack(back, "Undone", verdict);
       } else if (status === 0 || status >= 500) warn("Undo needs the server, which cannot be reached now. Your verdict stands; press the key again later.");
       else if (status === 401) warn("You are signed out. Your verdict stands; sign in to undo it.");
       else {
-        if (key) given.pop(); // what cannot be taken back must not bar the one before
+        given.delete(key); // what cannot be taken back must not bar the one before
         warn(outbox.reason(html));
       }
     }
@@ -230,20 +230,6 @@
   };
 
   /* --- words that pass ---------------------------------------------------------------------------- */
-  let fading;
-  const toast = (text) => {
-    const box = document.getElementById("desk-toast");
-    clearTimeout(fading);
-    box.replaceChildren();
-    // With keys, "u" is at hand; a finger wants a button.
-    if (!text || !window.matchMedia("(pointer: coarse)").matches) return;
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "btn", textContent: "Undo" });
-    button.addEventListener("click", undo);
-    const line = Object.assign(document.createElement("p"), { className: "notice notice--success outbox__line", textContent: text });
-    line.append(button);
-    box.append(line);
-    fading = setTimeout(() => box.replaceChildren(), 6000);
-  };
   const warn = (text) => {
     const notice = Object.assign(document.createElement("p"), { className: "notice notice--warning", textContent: text });
     desk().querySelector(".desk__notes, .desk__panel").prepend(notice);

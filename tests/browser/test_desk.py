@@ -54,6 +54,29 @@ def test_causes_and_a_note_go_with_the_verdict(pets, rita, sign_in):
     assert (review.causes, review.note) == (["pose", "blur"], "c is a letter here")
 
 
+def test_what_was_done_is_shown_and_nothing_moves(pets, rita, sign_in):
+    page = sign_in(rita)  # 1440 x 900
+    start(page)
+    shown = page.locator("#desk-toast")
+    live = page.locator("#desk-live")
+    stage = page.locator(".desk__stage").bounding_box()
+    bar = page.locator(".desk-bar").bounding_box()
+    press(page, "c")
+    assert shown.inner_text() == "Confirmed."
+    assert shown.locator("button").count() == 0  # the key is at hand
+    assert page.locator(".desk__stage").bounding_box() == stage
+    assert page.locator(".desk-bar").bounding_box() == bar
+    settle(page)
+    press(page, "u")
+    assert shown.inner_text() == "Undone: confirm."
+    assert live.inner_text().startswith("Undone: confirm. Decide again.")
+    page.keyboard.press("y")
+    assert shown.inner_text() == "Nothing nearly identical waits."
+    assert live.inner_text() == "Nothing nearly identical waits."
+    assert shown.is_visible()
+    assert page.problems == []
+
+
 def test_nobody_waits_for_the_server(pets, rita, sign_in):
     page = sign_in(rita)
     start(page)

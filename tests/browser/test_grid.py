@@ -161,6 +161,22 @@ def test_causes_a_reason_and_a_note_go_with_the_verdict(grid):
     assert page.locator("#grid-empty").is_visible()
 
 
+def test_dismissing_presets_the_reason_that_the_desk_does(grid):
+    page = grid()
+    page.locator(".tile__image").nth(0).click()
+    page.keyboard.press("d")
+    said(page, "1 dismissed.")
+    page.select_option("[name=reason]", "unreadable")
+    for _ in range(2):  # the one last chosen stays
+        page.locator(".tile__image:visible").nth(0).click()
+        page.keyboard.press("d")
+        said(page, "1 dismissed.")
+        page.wait_for_function("() => !window.hardmine.outbox.entries().length")
+    reasons = Review.objects.order_by("id").values_list("reason", flat=True)
+    assert list(reasons) == ["ambiguous", "unreadable", "unreadable"]
+    assert page.evaluate("sessionStorage.getItem('hardmine.reason')") == "unreadable"
+
+
 def test_nothing_selected_is_said_and_nothing_is_sent(grid):
     page = grid()
     page.keyboard.press("c")

@@ -16,8 +16,10 @@ from reviewapp.models import (
     KnownAnswer,
     Review,
     Role,
+    Standing,
     Verdict,
 )
+from reviewapp.team import Pace
 from tests import factories
 from tests.reviewing import decide, queue_of
 
@@ -70,6 +72,35 @@ def test_a_reviewer_sees_the_team_but_nobody_elses_figures(
     assert "Set the rules" not in page
     assert "Known answers <" not in page
     assert '<th scope="row">bob</th>' in text_of(client_of(lena).get(TEAM))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "mean", "error", "says"),
+    [
+        (250, 3600, 600, "88 days at the pace of the last 7 (59 to 116)"),
+        (25, 3600, 600, "8.8 days at the pace of the last 7 (5.9 to 12)"),
+        (250, 3600, 3600, "88 days at the pace of the last 7 (too uneven for an"),
+        (250, None, 0, "neither time nor interval before 20 timed verdicts in 7 days"),
+    ],
+)
+def test_the_time_left_is_no_more_exact_than_known(
+    waiting, mean, error, says, world, rita, client_of, monkeypatch
+):
+    pace = Pace(timed=20 if mean else 19, seconds=20 * (mean or 1), error=error)
+    monkeypatch.setattr("reviewapp.team._paces", lambda dataset: ({}, pace))
+    Standing.objects.update(waiting=0)
+    Standing.objects.filter(pk=Standing.objects.first().pk).update(waiting=waiting)
+    page = " ".join(text_of(client_of(rita).get(TEAM)).split())
+    assert says in page
+
+
+def test_where_nothing_waits_no_time_is_left(world, rita, client_of, monkeypatch):
+    pace = Pace(timed=20, seconds=72_000, error=1)
+    monkeypatch.setattr("reviewapp.team._paces", lambda dataset: ({}, pace))
+    Standing.objects.update(waiting=0)
+    page = text_of(client_of(rita).get(TEAM))
+    assert "nothing waits</span>" in page
+    assert "days at the pace" not in page
 
 
 def test_an_admin_sets_the_rules(world, alice, client_of):
