@@ -218,7 +218,7 @@ def _paces(scan: Scan, now: datetime) -> list[dict[str, object]]:
     named = {name: KT(f"pace__{name}") for name in NAMED}
     sums = {f"{name}_sum": Sum(_number(name)) for name in SUMMED}
     peaks = {f"{name}_max": Max(_number(name)) for name in LARGEST}
-    rows = shards.order_by().values(**named).annotate(**sums, **peaks)
+    rows = shards.values(**named).annotate(**sums, **peaks).order_by(*named)
     return [
         {name.removesuffix("_sum").removesuffix("_max"): n for name, n in row.items()}
         for row in rows

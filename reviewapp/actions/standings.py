@@ -30,8 +30,8 @@ def fold_standings(*, limit: int | None = None) -> int:
         folded = cursor.fetchall()
         n: int = sum(row[0] for row in folded)
         pairs: dict[tuple[int, int], set[tuple[int, int]]] = {}
-        for _, dataset, model, true, predicted in folded:
-            if true != predicted:  # near misses have no line
+        for _, dataset, model, true, predicted, is_told in folded:
+            if is_told and true != predicted:  # near misses have no line
                 pairs.setdefault((dataset, model), set()).add((true, predicted))
         datasets = Dataset.objects.in_bulk({dataset for dataset, _ in pairs})
         models = RegisteredModel.objects.in_bulk({model for _, model in pairs})
@@ -67,7 +67,9 @@ WITH folded AS (
 ), sums AS (
   SELECT dataset_id, registered_model_id, true_label_id, predicted_label_id,
          sum(present) AS present, sum(waiting) AS waiting, sum(back) AS back,
-         sum(reviewed) AS reviewed, count(*) AS n
+         sum(reviewed) AS reviewed, count(*) AS n,
+         -- What shards have only added, the ledger hears of when the scan is whole.
+         bool_or(reviewed <> 0 OR present < 0 OR waiting < 0) AS is_told
     FROM folded
    WHERE registered_model_id IN (SELECT id FROM reviewapp_registeredmodel)
    GROUP BY dataset_id, registered_model_id, true_label_id, predicted_label_id
@@ -84,7 +86,8 @@ WITH folded AS (
      SET present = s.present + excluded.present, waiting = s.waiting + excluded.waiting,
          back = s.back + excluded.back, reviewed = s.reviewed + excluded.reviewed
 )
-SELECT n::int, dataset_id, registered_model_id, true_label_id, predicted_label_id FROM sums
+SELECT n::int, dataset_id, registered_model_id, true_label_id, predicted_label_id,
+       is_told FROM sums
 """
 
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
-from django.db.models import Case, Exists, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from reviewapp.models.datasets import Dataset, Label, Sample
 from reviewapp.models.findings import Finding
@@ -85,11 +85,7 @@ class ReviewQuerySet(models.QuerySet["Review"]):
 
     def for_dataset(self, dataset: Dataset) -> ReviewQuerySet:
         """Keep the reviews of one data set."""
-        # Read for each review: a join, or EXISTS, may read every finding of the data
-        # set for a reviewer's last verdict. CASE: else the planner expects too few.
-        finding = Finding.objects.filter(pk=OuterRef("finding"))
-        where = self.alias(in_dataset=Subquery(finding.values("dataset")[:1]))
-        return where.filter(Case(When(in_dataset=dataset.pk, then=True), default=False))
+        return self.filter(finding__dataset=dataset)
 
     def standing(self) -> ReviewQuerySet:
         """Leave out what was undone."""

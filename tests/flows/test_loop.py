@@ -135,20 +135,20 @@ def scan_from_the_page(page) -> Scan:
 def review_three_and_undo_one(page) -> list[Finding]:
     """Confirm, relabel to the prediction, dismiss and undo, all by keys."""
     first, second, third = Finding.objects.waiting().misclassified().hardest_first()[:3]
-    page.goto("/datasets/digits/review/")
+    page.goto("/datasets/digits/review/?order=hardest")
     page.get_by_role("button", name="Start reviewing").click()
-    page.wait_for_url(f"**/review/{first.pk}/*")
+    page.wait_for_selector(f"html.is-ready #desk[data-finding='{first.pk}']")
     page.keyboard.press("c")
-    page.wait_for_url(f"**/review/{second.pk}/*")
+    page.wait_for_selector(f"#desk[data-finding='{second.pk}']")
     page.keyboard.press("r")
     page.keyboard.press("Enter")  # the prediction is preselected
-    page.wait_for_url(f"**/review/{third.pk}/*")
+    page.wait_for_selector(f"#desk[data-finding='{third.pk}']")
     page.keyboard.press("d")
-    page.wait_for_function(
-        "id => !location.pathname.endsWith(`/review/${id}/`)", arg=third.pk
-    )
+    page.wait_for_selector(f"#desk:not([data-finding='{third.pk}'])")
+    wait_for(lambda: Review.objects.count() == 3)
     page.keyboard.press("u")
-    page.wait_for_url(f"**/review/{third.pk}/*")
+    page.wait_for_selector(f"#desk[data-finding='{third.pk}']")
+    wait_for(lambda: Review.objects.standing().count() == 2)
     return [first, second, third]
 
 

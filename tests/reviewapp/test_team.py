@@ -125,22 +125,23 @@ def test_agreement_is_of_what_both_judged(world, rita, bob, lena):
     for place, finding in enumerate(findings[:24]):
         said = Verdict.DISMISS if place % 2 else Verdict.CONFIRM
         differs = place < 6
-        for by, verdict in ((rita, said), (bob, Verdict.FLAG if differs else said)):
+        other = Verdict.CONFIRM if place % 2 else Verdict.DISMISS
+        for by, verdict in ((rita, said), (bob, other if differs else said)):
             fresh = Finding.objects.select_related("dataset").get(pk=finding.pk)
             give_verdict(finding=fresh, by=by, decision=Decision(verdict, 0))
     figures = team_figures(world.dataset)
     (pair,) = figures.pairs
     assert {pair.one, pair.other} == {"rita", "bob"}
     assert (pair.verdict.n, pair.verdict.observed) == (24, 0.75)
-    # rita 12, 12, 0 and bob 9, 9, 6 of 24: by chance 12x9 + 12x9 of 576 = 0.375.
-    assert pair.verdict.kappa == pytest.approx((0.75 - 0.375) / 0.625)
+    # Each says 12 times one and 12 times the other: by chance half of them agree.
+    assert pair.verdict.kappa == pytest.approx((0.75 - 0.5) / 0.5)
     assert figures.verdict.n == 24
     same = person(figures, rita).same
     assert (same.right, same.of) == (18, 24)
     assert person(figures, lena).same.of == 0
     assert figures.left.disputed == 6
-    # The label that is right: of a flag and of a dismissal none, so only three differ.
-    assert pair.label.observed == pytest.approx(21 / 24)
+    # The label that is right: of a dismissal none, so the same six differ.
+    assert pair.label.observed == pytest.approx(18 / 24)
 
 
 def test_a_person_sees_only_their_own(world, rita, bob, frozen):
