@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reviewapp.models.comparisons import Comparison
-from reviewapp.models.confusions import Confusion, ConfusionEvent
+from reviewapp.models.confusions import Confusion, ConfusionCount, ConfusionEvent
 from reviewapp.models.datasets import Dataset, Label, Registration, Sample, Split
 from reviewapp.models.events import Event
 from reviewapp.models.findings import Claim, Finding, Sighting, Skip
@@ -14,7 +14,7 @@ from reviewapp.models.people import Membership, Role, User
 from reviewapp.models.ranking import Exemplar, Lookalike, Preparation, Ranker
 from reviewapp.models.registry import ModelVersion, RegisteredModel
 from reviewapp.models.reviews import Cause, DismissReason, Review, Undo, Verdict
-from reviewapp.models.scans import ConfusionCount, Scan, Shard, UnreadableSample
+from reviewapp.models.scans import Scan, Shard, UnreadableSample
 from reviewapp.models.schedules import Schedule
 from reviewapp.models.standings import Standing, StandingChange
 

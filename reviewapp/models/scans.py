@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,7 @@ from django.db import models
 from django.db.models import Count, Exists, F, OuterRef, Q, Sum
 from django.utils import timezone
 
-from reviewapp.models.datasets import Dataset, Label, Sample, Split
-from reviewapp.models.pairs import PairIn
+from reviewapp.models.datasets import Dataset, Sample, Split
 from reviewapp.models.registry import ModelVersion, RegisteredModel
 
 if TYPE_CHECKING:
@@ -363,50 +361,3 @@ class UnreadableSample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sample}: {self.reason}"
-
-
-class ConfusionCountQuerySet(models.QuerySet["ConfusionCount"]):
-    """Vocabulary for the counts of finished scans."""
-
-    def errors(self) -> ConfusionCountQuerySet:
-        """Leave out the diagonal."""
-        return self.exclude(true_label=F("predicted_label"))
-
-    def of_pairs(self, pairs: Collection[tuple[int, int]]) -> ConfusionCountQuerySet:
-        """Keep these pairs of (true, predicted) label ids."""
-        return self.filter(PairIn(pairs))
-
-    def with_names(self) -> ConfusionCountQuerySet:
-        """Load both labels in the same query."""
-        return self.select_related("true_label", "predicted_label")
-
-    def top(self, n: int) -> ConfusionCountQuerySet:
-        """Keep the n most frequent confusions, with names."""
-        return self.errors().with_names().order_by("-count", "id")[:n]
-
-    def support(self) -> dict[int, int]:
-        """Return true label id -> samples with a prediction, right ones included."""
-        rows = self.order_by().values_list("true_label").annotate(n=Sum("count"))
-        return dict(rows)
-
-
-class ConfusionCount(models.Model):
-    """How often a finished scan saw (true, predicted); the diagonal included."""
-
-    scan = models.ForeignKey(Scan, models.CASCADE, related_name="confusion_counts")
-    true_label = models.ForeignKey(Label, models.CASCADE, related_name="+")
-    predicted_label = models.ForeignKey(Label, models.CASCADE, related_name="+")
-    count = models.PositiveIntegerField()
-
-    objects = ConfusionCountQuerySet.as_manager()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["scan", "true_label", "predicted_label"],
-                name="confusion_count_once",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.true_label} -> {self.predicted_label}: {self.count}"
