@@ -335,8 +335,7 @@ def _ends(interval: Interval) -> dict[str, float]:
 
 
 def _images(pairs: Pairs, ids: Ints) -> list[list[Any]]:
-    order = np.argsort(pairs.id, kind="stable")
-    places = order[np.searchsorted(pairs.id, ids, sorter=order)]
+    places = np.flatnonzero(np.isin(pairs.id, ids))  # both are in the pairs' order
     columns = (pairs.true, pairs.baseline, pairs.candidate)
     return [
         [int(pairs.id[place]), *(pairs.classes[column[place]] for column in columns)]

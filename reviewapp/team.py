@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Max
 from django.utils import timezone
 
 from mining.agreement import ENOUGH, Agreement
@@ -286,18 +286,13 @@ def _holdings(dataset: Dataset) -> dict[int, Holding]:
 
 
 def _left(dataset: Dataset, total: Pace) -> Left:
-    waiting: dict[str, int] = dict(
-        Standing.objects.for_dataset(dataset)
-        .order_by()
-        .values_list("kind")
-        .annotate(n=Sum("waiting"))
-    )
+    waiting = Standing.objects.for_dataset(dataset).waiting_by_kind()
     findings = Finding.objects.for_dataset(dataset)
     label = in_lane(findings.waiting(), dataset, Lane.LABEL)
     set_aside = findings.filter(presence__in=Finding.PRESENT)
     states = Finding.ReviewState
-    errors = waiting.get(Finding.Kind.MISCLASSIFIED, 0)
-    near_misses = waiting.get(Finding.Kind.NEAR_MISS, 0)
+    errors = waiting.get((dataset.pk, Finding.Kind.MISCLASSIFIED), 0)
+    near_misses = waiting.get((dataset.pk, Finding.Kind.NEAR_MISS), 0)
     each = total.each
     work = each and each.times((errors + near_misses) * _judges(dataset))
     return Left(

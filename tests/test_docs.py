@@ -9,6 +9,8 @@ import pytest
 from django.conf import settings
 from django.core.management import find_commands, get_commands
 
+from reviewapp.api.urls import below
+
 ROOT = Path(settings.BASE_DIR)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES if page.exists())
@@ -67,6 +69,18 @@ def test_there_is_a_page_for_every_stage_and_the_readme_links_it(stage: str) -> 
     assert page.exists()
     assert len(page.read_text().splitlines()) < 120
     assert f"(docs/{stage}.md)" in (ROOT / "README.md").read_text()
+
+
+def test_every_route_below_a_data_set_is_in_the_table_of_the_api() -> None:
+    text = (ROOT / "docs/api.md").read_text()
+    table = text.partition("## Routes")[2].partition("## ")[0]
+    named = {
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([a-z-]+)/`", line.split("|")[1])
+    }
+    assert named == {prefix for prefix, _, _ in below.registry}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

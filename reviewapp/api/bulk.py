@@ -13,14 +13,12 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reviewapp.access import access_one
 from reviewapp.actions.bulk import decide_many
 from reviewapp.actions.lines import is_batch_of, take_batch_back
-from reviewapp.actions.reviews import Decision
 from reviewapp.api.base import DatasetViewSet
-from reviewapp.api.reviews import KeyField
+from reviewapp.api.reviews import VerdictRequest, decision_of
 from reviewapp.forms.bulk import MAX_AT_ONCE
-from reviewapp.models import Cause, DismissReason, Review, Verdict
+from reviewapp.models import Review
 
 
 class SeenFinding(serializers.Serializer[Any]):
@@ -30,24 +28,12 @@ class SeenFinding(serializers.Serializer[Any]):
     version = serializers.IntegerField(min_value=0, max_value=2**31 - 1)
 
 
-class BulkRequest(serializers.Serializer[Any]):
+class BulkRequest(VerdictRequest):
     """One verdict on many findings."""
 
     findings = serializers.ListField(
         child=SeenFinding(), allow_empty=False, max_length=MAX_AT_ONCE
     )
-    verdict = serializers.ChoiceField(choices=Verdict.choices)
-    new_label = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Label id; for relabel alone"
-    )
-    reason = serializers.ChoiceField(
-        choices=DismissReason.choices, required=False, help_text="For dismiss alone"
-    )
-    causes = serializers.ListField(
-        child=serializers.ChoiceField(choices=Cause.choices), required=False
-    )
-    note = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
-    key = KeyField(required=False, help_text="The same one again is the same verdict")
 
 
 class RefusedSerializer(serializers.Serializer[Any]):
@@ -95,19 +81,12 @@ class BulkVerdictsViewSet(DatasetViewSet[Review]):
     def create(self, request: Request, slug: str) -> Response:
         """Give one verdict on many findings; what is refused leaves the others."""
         body = self.read(BulkRequest(data=request.data))
-        label = body.pop("new_label", None)
-        classes = self.dataset.labels.current()
         seen = body.pop("findings")
         done = decide_many(
             dataset=self.dataset,
             by=self.person,
             findings=[(finding["id"], finding["version"]) for finding in seen],
-            decision=Decision(
-                verdict=Verdict(body.pop("verdict")),
-                version=0,
-                new_label=None if label is None else access_one(classes, pk=label),
-                **body,
-            ),
+            decision=decision_of(body | {"version": 0}, self.dataset),
         )
         answer = {
             "decided": done.decided,

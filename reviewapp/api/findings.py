@@ -13,10 +13,15 @@ from rest_framework.response import Response
 from reviewapp.access import access_one
 from reviewapp.actions.known import as_new, is_blind
 from reviewapp.actions.opinions import give_verdict
-from reviewapp.actions.reviews import Decision, skip
+from reviewapp.actions.reviews import skip
 from reviewapp.api.base import DatasetViewSet
 from reviewapp.api.datasets import LabelSerializer
-from reviewapp.api.reviews import DecideRequest, GivenSerializer, ReviewSerializer
+from reviewapp.api.reviews import (
+    DecideRequest,
+    GivenSerializer,
+    ReviewSerializer,
+    decision_of,
+)
 from reviewapp.filters import FindingFilter
 from reviewapp.models import Finding, Sighting, Verdict
 
@@ -133,13 +138,7 @@ class FindingsViewSet(
         """
         finding = self.get_object()
         body = self.read(DecideRequest(data=request.data))
-        label = body.pop("new_label", None)
-        classes = self.dataset.labels.current()
-        decision = Decision(
-            verdict=Verdict(body.pop("verdict")),
-            new_label=None if label is None else access_one(classes, pk=label),
-            **body,
-        )
+        decision = decision_of(body, self.dataset)
         given = give_verdict(finding=finding, by=self.person, decision=decision)
         answer = GivenSerializer(given)
         return Response(answer.data, status=status.HTTP_201_CREATED)

@@ -14,10 +14,10 @@ from rest_framework.response import Response
 
 from reviewapp.access import access_one
 from reviewapp.actions.opinions import Given, take_back_last
-from reviewapp.actions.reviews import last_reviews, undo
+from reviewapp.actions.reviews import Decision, last_reviews, undo
 from reviewapp.api.base import DatasetViewSet
 from reviewapp.api.datasets import LabelSerializer
-from reviewapp.models import Cause, DismissReason, Review, User, Verdict
+from reviewapp.models import Cause, Dataset, DismissReason, Review, User, Verdict
 
 
 class ReviewSerializer(serializers.ModelSerializer[Review]):
@@ -72,11 +72,10 @@ class KeyField(serializers.UUIDField):
         return key
 
 
-class DecideRequest(serializers.Serializer[Review]):
-    """A verdict on the version of a finding that the reviewer saw."""
+class VerdictRequest(serializers.Serializer[Review]):
+    """A verdict, on whatever it is."""
 
     verdict = serializers.ChoiceField(choices=Verdict.choices)
-    version = serializers.IntegerField(min_value=0, help_text="As read of the finding")
     new_label = serializers.IntegerField(
         required=False, allow_null=True, help_text="Label id; for relabel alone"
     )
@@ -90,6 +89,29 @@ class DecideRequest(serializers.Serializer[Review]):
     key = KeyField(
         required=False,
         help_text="Of your choice; with the same one again it is the same verdict",
+    )
+
+
+class DecideRequest(VerdictRequest):
+    """A verdict on the version of a finding that the reviewer saw."""
+
+    version = serializers.IntegerField(min_value=0, help_text="As read of the finding")
+
+
+def decision_of(body: dict[str, Any], dataset: Dataset) -> Decision:
+    """Return what a valid `VerdictRequest` with a `version` decides.
+
+    Raises:
+        Http404: The data set has no such label.
+    """
+    label = body.get("new_label")
+    classes = dataset.labels.current()
+    return Decision(
+        **body
+        | {
+            "verdict": Verdict(body["verdict"]),
+            "new_label": None if label is None else access_one(classes, pk=label),
+        }
     )
 
 

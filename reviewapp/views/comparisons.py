@@ -53,6 +53,8 @@ class Part:
     rows: Sequence[list[Any]]
     back: str
     more: str
+    kept: int  # rows of all pages
+    found: int  # what there is; a comparison keeps the first of many
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,17 @@ def _tables(
     figures, details = comparison.figures, comparison.details
     cell = _chosen(request, "cell", CELLS, figures, first=("broken", "fixed"))
     change = _chosen(request, "change", CHANGES, figures["changes"])
-    images = _part(request, "images", details["images"][cell], IMAGES)
-    confusions = _part(request, "confusions", details["confusions"][change], ROWS)
+    images = _part(
+        request, "images", details["images"][cell], IMAGES, found=figures[cell]
+    )
+    confusions = _part(
+        request,
+        "confusions",
+        details["confusions"][change],
+        ROWS,
+        found=figures["changes"][change],
+    )
+    classes = details["classes"]
     return {
         "figures": figures,
         "cell": cell,
@@ -179,7 +190,7 @@ def _tables(
         "changes": [(name, figures["changes"][name]) for name in CHANGES],
         "confusions": confusions,
         "confusion_rows": _confusions(dataset, candidate, confusions.rows),
-        "classes": _part(request, "classes", details["classes"], ROWS),
+        "classes": _part(request, "classes", classes, ROWS, found=len(classes)),
     }
 
 
@@ -198,7 +209,9 @@ def _chosen(
     return next((c for c in (*first, *choices) if counts[c]), choices[0])
 
 
-def _part(request: UserRequest, name: str, rows: list[list[Any]], size: int) -> Part:
+def _part(
+    request: UserRequest, name: str, rows: list[list[Any]], size: int, *, found: int
+) -> Part:
     page = Paginator(rows, size).get_page(request.GET.get(name))
 
     def query(number: int) -> str:
@@ -210,6 +223,8 @@ def _part(request: UserRequest, name: str, rows: list[list[Any]], size: int) -> 
         rows=list(page.object_list),
         back=query(page.number - 1) if page.has_previous() else "",
         more=query(page.number + 1) if page.has_next() else "",
+        kept=len(rows),
+        found=found,
     )
 
 

@@ -237,11 +237,8 @@ def _refused(request: UserRequest, queue: Queue, error: HardmineError) -> HttpRe
 def _tiles(
     dataset: Dataset, findings: Sequence[Finding], *, chosen: bool = False
 ) -> list[Tile]:
-    labels = {finding.true_label_id for finding in findings}
-    predicted = {finding.predicted_label_id for finding in findings}
-    rows = Standing.objects.for_dataset(dataset).filter(
-        true_label__in=labels, predicted_label__in=predicted
-    )
+    pairs = {(f.true_label_id, f.predicted_label_id) for f in findings}
+    rows = Standing.objects.for_dataset(dataset).of_pairs(pairs)
     standings = {
         (row.registered_model_id, row.true_label_id, row.predicted_label_id): row
         for row in rows

@@ -82,9 +82,8 @@ def decide(request: UserRequest, slug: str, finding_id: int) -> HttpResponse:
 @require_POST
 def skip(request: UserRequest, slug: str, finding_id: int) -> HttpResponse:
     """Put a finding off and go to the next."""
-    dataset = access_dataset(request.user, slug)
-    queue = read_queue(dataset, request.GET)
-    put_off = access_one(Finding.objects.for_dataset(dataset), pk=finding_id)
+    put_off = access_finding(request.user, slug, finding_id)
+    queue = read_queue(put_off.dataset, request.GET)
     actions.skip(finding=put_off, by=request.user)
     return _advance(request, queue, said="Skipped; it comes back at the end.")
 

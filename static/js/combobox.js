@@ -7,7 +7,7 @@
   const RECENT = 5;
   const element = document.getElementById("classes");
   const classes = element ? JSON.parse(element.textContent).map(([id, name]) => ({ id: String(id), name })) : [];
-  const store = `hardmine.recent.${document.body.dataset.dataset ?? window.location.pathname.split("/")[2]}`;
+  const store = `hardmine.recent.${window.location.pathname.split("/")[2]}`;
   let made = 0;
 
   const recent = () => {

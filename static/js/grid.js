@@ -110,7 +110,6 @@
 
   /* --- a verdict ----------------------------------------------------------------------- */
   const label = form.elements.new_label;
-  const DONE = { confirm: "confirm", relabel: "relabel", dismiss: "dismiss", flag: "flag", skip: "skip" };
   const decide = (verdict) => {
     let tiles = chosen();
     if (!tiles.length && verdict === "skip") tiles = open();
@@ -127,7 +126,7 @@
     for (const tile of tiles) tile.hidden = true;
     const key = outbox.uuid();
     jobs.set(key, tiles);
-    outbox.add({ key, url: form.action, fields, what: `${DONE[verdict]} ${tiles.length} findings`, link: window.location.href });
+    outbox.add({ key, url: form.action, fields, what: `${verdict} ${tiles.length} findings`, n: tiles.length, link: window.location.href });
     clear();
     if (follows) go(follows);
     else document.activeElement.blur();
@@ -245,7 +244,8 @@
     if (Date.now() - worked < BEAT && open().length) outbox.post(form.dataset.renew, []);
   }, BEAT);
   window.addEventListener("pagehide", () => {
-    if (!shown().length) return;
+    // What waits to be sent stays held; else somebody could take it before it arrives.
+    if (!shown().length || outbox.entries().length) return;
     const body = new FormData();
     body.append("csrfmiddlewaretoken", form.elements.csrfmiddlewaretoken.value);
     body.append("beacon", "1");

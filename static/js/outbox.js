@@ -2,10 +2,10 @@
  *
  * It lies in the browser's storage, one item for each entry, so it survives a reload and
  * the closing of the tab; all tabs of a person share it, one sends at a time, in order.
- * Each entry carries a key: sent twice, it is still one verdict. A page that has
- * <div id="outbox" data-user data-sign-in data-url-of-finding> shows what waits.
+ * Each entry carries a key: sent twice, it is still one verdict; `n` findings, else one.
+ * A page that has <div id="outbox" data-user data-sign-in> shows what waits.
  *
- * Events on document: "outbox:answer" {entry, html}, "outbox:refused" {entry}, "outbox:change".
+ * Events on document: "outbox:answer" {entry, html}, "outbox:refused" {entry, text}, "outbox:change".
  */
 (() => {
   const box = document.getElementById("outbox");

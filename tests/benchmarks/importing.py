@@ -153,7 +153,7 @@ def main() -> int:
         subprocess.run(migrate, cwd=ROOT, env=environment, check=True)
         few = measure(options.rows // 10, environment, folder)
         many = measure(options.rows, environment, folder)
-        time.sleep(6)  # the embedded servers stop before their folder goes
+        wait_for_stop(folder)  # before the folder goes
     missed = False
     for kind in FORMATS:
         small, large = few[kind], many[kind]

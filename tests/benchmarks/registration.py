@@ -101,7 +101,7 @@ def main() -> int:
         large = json.loads(
             run(REGISTER, "many", str(folder / "many"), environment=environment)
         )
-        time.sleep(4)  # the embedded servers stop before their folder goes
+        wait_for_stop(folder)  # before the folder goes
     seconds = statistics.median(registered)
     growth = large["peak_kib"] / small["peak_kib"] - 1
     print(f"read and hash {N} images alone: {statistics.median(read):.2f} s")

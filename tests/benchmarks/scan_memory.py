@@ -81,7 +81,7 @@ def main() -> int:
                 " peak {peak_mb:6.0f} MiB".format(**found[-1]),
                 flush=True,
             )
-        time.sleep(4)  # the embedded servers stop before their folder goes
+        wait_for_stop(folder)  # before the folder goes
     growth = found[1]["peak_mb"] / found[0]["peak_mb"] - 1
     print(f"growth: {growth:+.1%} (target {TARGET:.0%})")
     return int(options.check and growth > TARGET)

@@ -288,7 +288,7 @@ def main() -> int:
         done = subprocess.run(
             [*command, *sys.argv[1:]], cwd=ROOT, env=environment, check=False
         )
-        time.sleep(4)  # the embedded servers stop before their folder goes
+        wait_for_stop(folder)  # before the folder goes
     return done.returncode
 
 

@@ -43,14 +43,14 @@ def scratch(*, connections: int = 100) -> Iterator[tuple[Path, dict[str, str]]]:
         )
         command = [sys.executable, "-c", code]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
-        _wait_for_stop(folder)  # the setting needs a restart
+        wait_for_stop(folder)  # the setting needs a restart
         try:
             yield folder, environment
         finally:
-            _wait_for_stop(folder)
+            wait_for_stop(folder)
 
 
-def _wait_for_stop(folder: Path) -> None:
-    """Wait for the servers, which stop a few seconds after their last process."""
+def wait_for_stop(folder: Path) -> None:
+    """Wait for the servers in its var, which stop after their last process."""
     while is_locked(folder / "var", "keeper.lock"):
         time.sleep(0.2)

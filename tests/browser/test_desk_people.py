@@ -133,6 +133,9 @@ def test_an_enlarged_image_is_moved_and_not_judged(pets, rita, sign_in):
     start(page)
     before = on_desk(page)
     page.click("[data-action=zoom_in]")
+    moved = "document.querySelector('.desk__image').style.transform"
+    enlarged = page.evaluate(moved)
     swipe(page, 160, 0)
+    assert page.evaluate(moved) != enlarged
     assert on_desk(page) == before
     assert not Review.objects.exists()

@@ -229,6 +229,26 @@ def test_leaving_gives_back_what_is_held(grid):
     assert not Claim.objects.exists()
 
 
+def test_what_waits_to_be_sent_stays_held(grid):
+    page = grid()
+    page.route("**/grid/decide/", lambda route: route.abort())
+    page.locator(".tile__image").nth(0).click()
+    page.keyboard.press("d")
+    page.wait_for_selector("#outbox >> text=kept in this browser")
+    page.goto("/datasets/")
+    page.wait_for_timeout(300)
+    assert Claim.objects.count() == N
+
+
+def test_the_list_of_keys_has_those_that_are_there(grid, rita):
+    rita.keys = {"help": ";", "flag": ""}
+    rita.save()
+    page = grid()
+    assert page.locator("#grid-help").inner_text() == "Keys ;"
+    page.keyboard.press(";")
+    assert "flag" not in page.locator("#grid-keys").inner_text()
+
+
 def test_offline_a_verdict_waits_and_is_sent_when_the_network_is_back(grid):
     page = grid()
     page.context.set_offline(True)
@@ -237,6 +257,7 @@ def test_offline_a_verdict_waits_and_is_sent_when_the_network_is_back(grid):
     page.wait_for_selector("#outbox >> text=kept in this browser")
     page.keyboard.press("a")
     page.keyboard.press("c")
+    page.wait_for_selector(f"#outbox >> text={N} verdicts wait for the network")
     assert not page.locator("#grid-empty").is_visible()
     assert not Review.objects.exists()
     page.context.set_offline(False)

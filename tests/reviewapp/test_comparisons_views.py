@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from reviewapp import tasks
+from reviewapp import comparing, tasks
 from reviewapp.models import Comparison, Scan
 from reviewapp.templatetags.comparisons import p_value, points
 from tests import factories
@@ -244,6 +244,21 @@ def test_long_tables_come_in_pages(made, client, version, later, labels) -> None
     assert page.context["images"].more == ""
     assert "images=2&amp;cell=broken#images" in page.text
     assert client.get(url(scans, "?images=nonsense")).status_code == 200
+
+
+def test_it_says_that_only_the_first_of_many_are_shown(
+    made, client, version, later, labels, monkeypatch
+) -> None:
+    many = add_samples(labels, "c" * 4)
+    scans = add_scan(version, many, "cccc"), add_scan(later, many, "dddd")
+    said = "The first 3 of 4 are shown."
+    assert said not in made(scans).text
+    monkeypatch.setattr(comparing, "IMAGES", 3)
+    page = made(scans)
+    assert [image.key for image in page.context["shown"]] == [
+        sample.key for sample in many[:3]
+    ]
+    assert said in page.text
 
 
 def test_more_images_take_no_more_queries(

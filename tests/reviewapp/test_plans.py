@@ -157,10 +157,6 @@ class Reads:
         return execute(sql, params, many, context)
 
     def _look(self, node: dict[str, Any], sql: str) -> None:
-        # A reviewer's own last verdicts with their names: at this size a hash of every
-        # finding is as cheap. tests.benchmarks.review measures them at a million.
-        if sql.startswith('SELECT "reviewapp_review"'):
-            return
         table, loops = node.get("Relation Name"), node["Actual Loops"]
         if table in BIG and node["Node Type"] == "Seq Scan":
             self.problems.append(f"reads all of {table}: {sql}")

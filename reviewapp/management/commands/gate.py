@@ -26,7 +26,7 @@ from reviewapp.gating import (
     warnings_of,
 )
 from reviewapp.management.base import find_dataset
-from reviewapp.models import Comparison, Scan
+from reviewapp.models import Comparison, Dataset, Scan
 from reviewapp.models.scans import ScanQuerySet
 
 FAILED: Final = 1
@@ -174,7 +174,7 @@ def _scans(options: dict[str, Any]) -> tuple[Scan, Scan]:
     return ours[0], theirs[0]
 
 
-def _dataset(name: str) -> Any:
+def _dataset(name: str) -> Dataset:
     try:
         return find_dataset(name)
     except CommandError as error:
