@@ -173,14 +173,20 @@ def is_upright_jpeg(data: bytes) -> bool:
 
     Its end is looked at, its middle is not.
     """
+    return upright_jpeg_size(data) is not None
+
+
+def upright_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of what `is_upright_jpeg`, None of anything else."""
     if not data.rstrip(b"\0").endswith(_JPEG_END):
-        return False
+        return None
     with _quiet():
         try:
             with Image.open(BytesIO(data), formats=("JPEG",)) as image:
-                return _is_plain_jpeg(image) and _orientation(image) == 1
+                plain = _is_plain_jpeg(image) and _orientation(image) == 1
+                return image.size if plain else None
         except (Image.DecompressionBombError, *_DECODE_ERRORS):
-            return False
+            return None
 
 
 def _decode(

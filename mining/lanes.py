@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
@@ -68,6 +68,39 @@ class Batch:
         return torch.tensor([file.sample.label for file, _ in self.usable])
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A file whose outcome float32 has to decide, with others of later batches.
+
+    Attributes:
+        number: Of its batch.
+        outcomes: Of its batch; what they say of this file does not count yet.
+        place: Of its outcome there.
+        file: As it was read.
+        decoded: What it gave.
+        pixels: uint8 (C, H, W).
+    """
+
+    number: int
+    outcomes: list[Outcome]
+    place: int
+    file: FileRead
+    decoded: Decoded
+    pixels: torch.Tensor
+
+
+class Passed(NamedTuple):
+    """A batch that went through a lane.
+
+    Attributes:
+        outcomes: One per file, in their order.
+        late: Files whose outcomes `Lane.settle` still has to replace.
+    """
+
+    outcomes: list[Outcome]
+    late: list[Late]
+
+
 class Lane:
     """The way of a batch through one thread; any number of threads may run it.
 
@@ -100,8 +133,8 @@ class Lane:
             is_needed=settings.precision != "auto",
         )
 
-    def __call__(self, reading: Reading) -> list[Outcome]:
-        """Return one outcome per file, in their order."""
+    def __call__(self, reading: Reading) -> Passed:
+        """Return one outcome per file, some of which may not count yet."""
         with ExitStack() as failing:
             failing.callback(self._recheck.give_up, reading.number)
             with self.pace.measure("wait_s"):
@@ -112,9 +145,48 @@ class Lane:
                 batch = self.batch(reading.number, files, found, rows)
             with self.pace.measure("model_s"):
                 parts = self.launched(batch, self.predictor)
-                logits = self.checked(batch, parts, batch.pixels)
+                logits = None if parts is None else self.joined(parts)
+                late = self._recheck.later(logits, batch.true, number=batch.number)
+                if logits is None or late is None:
+                    logits = self.checked(batch, parts, batch.pixels)
             failing.pop_all()
-        return self.finish(batch, logits)
+        return self._passed(batch, logits, late or [])
+
+    def _passed(
+        self, batch: Batch, logits: torch.Tensor, rows: Sequence[int]
+    ) -> Passed:
+        """Finish a batch but for these of its n rows of pixels."""
+        usable = [n for n, (error, _) in enumerate(batch.decoded) if not error]
+        places = [usable[row] for row in rows]
+        outcomes = self.finish(batch, logits, but=places)
+        late = [
+            Late(
+                number=batch.number,
+                outcomes=outcomes,
+                place=place,
+                file=batch.files[place],
+                decoded=batch.decoded[place],
+                pixels=batch.pixels[row].clone(),
+            )
+            for row, place in zip(rows, places, strict=True)
+        ]
+        return Passed(outcomes, late)
+
+    def settle(self, late: Sequence[Late]) -> None:
+        """Put the outcomes that float32 gives where those that do not count yet are."""
+        batch = Batch(
+            number=late[0].number,
+            files=[one.file for one in late],
+            decoded=[one.decoded for one in late],
+            pixels=torch.stack([one.pixels for one in late]),
+        )
+        with self.pace.measure("model_s"):
+            logits = self._recheck.exact(batch.pixels)
+        changed = 0
+        for one, outcome in zip(late, self.finish(batch, logits), strict=True):
+            changed += one.outcomes[one.place].predicted != outcome.predicted
+            one.outcomes[one.place] = outcome
+        self.pace.count(rechecked=len(late), changed=changed)
 
     def empty(self, size: int, *, pinned: bool = False) -> torch.Tensor:
         """Return memory for pixels, uint8 (B, H, W, C): the layout that models are fast in."""
@@ -194,8 +266,16 @@ class Lane:
         logits = None if parts is None else self.joined(parts)
         return self._recheck(logits, batch.true, number=batch.number, pixels=pixels)
 
-    def finish(self, batch: Batch, logits: torch.Tensor) -> list[Outcome]:
-        """Return one outcome per file, and hand over those that people will look at."""
+    def finish(
+        self, batch: Batch, logits: torch.Tensor, *, but: Collection[int] = ()
+    ) -> list[Outcome]:
+        """Return one outcome per file, and hand over those that people will look at.
+
+        Args:
+            batch: The files.
+            logits: float32 (n, K) of the usable ones.
+            but: Places of files that are not handed over yet.
+        """
         scored = _outcomes(logits, batch, self._settings.top_k)
         outcomes = [
             Outcome.unreadable(file.sample, error) if error else next(scored)
@@ -204,9 +284,11 @@ class Lane:
         with self.pace.measure("decode_s"):
             return [
                 self._kept(outcome, file)
-                if self._is_looked_at(outcome, file)
+                if place not in but and self._is_looked_at(outcome, file)
                 else outcome
-                for outcome, file in zip(outcomes, batch.files, strict=True)
+                for place, (outcome, file) in enumerate(
+                    zip(outcomes, batch.files, strict=True)
+                )
             ]
 
     def _kept(self, outcome: Outcome, file: FileRead) -> Outcome:

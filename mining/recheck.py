@@ -196,17 +196,40 @@ class Recheck:
             self._decided.result()
             if self.is_too_coarse:
                 return self._all(true, pixels)
-        bound = self._bound.result()
-        near = near_ties(logits, true, bound=bound, near_miss_below=self._below)
-        rows = near.nonzero()[:, 0]
+        rows = self._near(logits, true)
         if number < _TRIED:
             self._try(len(rows), len(true))
         if not len(rows):
             return logits
-        exact = self._exact(pixels(rows.tolist()))
+        exact = self.exact(pixels(rows.tolist()))
         changed = (exact.argmax(1) != logits[rows].argmax(1)).sum()
         self._pace.count(rechecked=len(rows), changed=int(changed))
         return logits.index_copy(0, rows, exact)
+
+    def later(
+        self, logits: torch.Tensor | None, true: torch.Tensor, *, number: int
+    ) -> list[int] | None:
+        """Return the doubtful rows of a batch, for the caller to compute by `exact`.
+
+        Waits as a call does.
+
+        Returns:
+            None for a batch that has to be checked by a call: one of the first four, and
+            all once the shorter type is too coarse.
+        """
+        if logits is None or number < _TRIED:
+            return None
+        if self._predictor.rounding == 0:
+            return []
+        self._decided.result()
+        if self.is_too_coarse:
+            return None
+        rows: list[int] = self._near(logits, true).tolist()
+        return rows
+
+    def exact(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the logits float32 (n, K) of images uint8 (n, C, H, W), n at least 1."""
+        return torch.cat(in_parts(self._predictor, self._predictor.exact, pixels))
 
     def give_up(self, number: int) -> None:
         """Wake those that wait for a batch that has failed."""
@@ -232,17 +255,19 @@ class Recheck:
         if self._decided.set_running_or_notify_cancel():
             self._decided.set_result(None)
 
+    def _near(self, logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        bound = self._bound.result()
+        near = near_ties(logits, true, bound=bound, near_miss_below=self._below)
+        return near.nonzero()[:, 0]
+
     def _all(self, true: torch.Tensor, pixels: Exactly) -> torch.Tensor:
-        return self._exact(pixels(list(range(len(true)))))
+        return self.exact(pixels(list(range(len(true)))))
 
     def _measured(self, logits: torch.Tensor, pixels: Exactly) -> Bound:
         rounding = self._predictor.rounding
         some = logits[:_CALIBRATED]
         if len(some) < _ENOUGH:
             return Bound(_UNKNOWN * rounding)
-        exact = self._exact(pixels(list(range(len(some)))))
+        exact = self.exact(pixels(list(range(len(some)))))
         bound = measured_bound(some, exact)
         return replace(bound, share=max(bound.share, _LEAST * rounding))
-
-    def _exact(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.cat(in_parts(self._predictor, self._predictor.exact, pixels))

@@ -10,7 +10,7 @@ import torch
 
 from mining.feeder import feed, fitting_batch
 from mining.lanes import Keep, Lane
-from mining.loading import load_ahead
+from mining.late import run_lanes
 from mining.pace import Pace
 from mining.predictors import Predictor
 from mining.reading import ReadBytes, Reader
@@ -84,9 +84,8 @@ def scan_samples(
         if predictor.device.type == "cuda":
             results = feed(until, lane, threads=plan.lanes, decode=settings.decode)
         else:
-            results = load_ahead(
-                until, lane, threads=plan.lanes, ahead=plan.lanes + _AHEAD
-            )
+            ahead = plan.lanes + _AHEAD
+            results = run_lanes(until, lane, threads=plan.lanes, ahead=ahead)
         # The lanes end before the readers: they wait for files.
         with closing(batches), closing(results):
             for outcomes in results:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Final
+from math import ceil
+from typing import Any, Final
 
 from PIL import Image
 
-from mining.images import decoded
+from mining.images import decoded, upright_jpeg_size
+from mining.jpegs import bare_jpeg
 
 SMALL_SIDE: Final = 96
+AS_IT_IS: Final = 100_000  # bytes of a JPEG that need not be made smaller
 _QUALITY: Final = 80
-_METHOD: Final = 0  # a quarter larger than the usual method, and encoded in a quarter
-_OVERSAMPLING: Final = 2  # what the filter needs to see of a JPEG decoded smaller
+_NEARLY: Final = 0.9  # of the side is enough, where libjpeg shrinks while it decodes
 
 
 def make_thumbnails(data: bytes, *, longest_sides: Sequence[int]) -> list[bytes]:
-    """Return WebPs of an image, decoded once, for each length of the longest side.
+    """Return pictures of an image, decoded once, for each length of the longest side.
 
     Images of up to 96 pixels are enlarged by a whole factor, up to a quarter of that
-    length, with hard pixel edges: 28 x 28 pixels would not be seen otherwise. Others are
-    never enlarged. The same bytes give the same thumbnails.
+    length, with hard pixel edges: 28 x 28 pixels would not be seen otherwise. They are
+    lossless WebPs. Others are never enlarged, may come out a tenth smaller, and are JPEGs;
+    a plain JPEG of up to 100 kB that is no larger than asked for keeps its very pixels and
+    loses what else is in the file. The same bytes give the same thumbnails.
 
     Args:
         data: The whole file of the original.
@@ -32,14 +36,38 @@ def make_thumbnails(data: bytes, *, longest_sides: Sequence[int]) -> list[bytes]
     """
     if min(longest_sides) < 1:
         raise ValueError(f"longest_side must be above 0, not {min(longest_sides)}")
-    enough = _OVERSAMPLING * max(longest_sides)
+    bare, longest = _bare(data)
+    drawn = [side for side in longest_sides if bare is None or side < longest]
+    # What needs no drawing is decoded all the same: a damaged file has no thumbnails.
+    enough = max(SMALL_SIDE + 1, ceil(_NEARLY * max(drawn, default=1)))
     with decoded(data, mode=None, enough_side=enough) as image:
-        return [_encoded(_sized(image, side)) for side in longest_sides]
+        return [
+            bare if bare is not None and side not in drawn else _drawn(image, side)
+            for side in longest_sides
+        ]
 
 
-def _encoded(image: Image.Image) -> bytes:
+def _bare(data: bytes) -> tuple[bytes | None, int]:
+    """Return a JPEG that people may see as it is and its longest side; None of others."""
+    size = upright_jpeg_size(data) if len(data) <= AS_IT_IS else None
+    if size is None or max(size) <= SMALL_SIDE:
+        return None, 0
+    return bare_jpeg(data), max(size)
+
+
+def _drawn(image: Image.Image, longest_side: int) -> bytes:
+    sized = _sized(image, longest_side)
+    if max(image.size) <= SMALL_SIDE:
+        return _encoded(
+            sized, "WEBP", lossless=True, quality=0, method=0, icc_profile=b""
+        )
+    return _encoded(sized, "JPEG", quality=_QUALITY, comment=b"")
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=_QUALITY, method=_METHOD)
+    coloured = image if image.mode == "RGB" else image.convert("RGB")
+    coloured.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

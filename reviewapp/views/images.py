@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 from reviewapp.access import access_dataset, access_one
 from reviewapp.downloads import open_stored
 from reviewapp.models import Exemplar, Finding, Scan
-from reviewapp.thumbnails import SIZES, thumbnail_name
+from reviewapp.thumbnails import SIZES, thumbnail_name, thumbnail_type
 from reviewapp.views.requests import UserRequest
 
 # The digest is in the URL: another image has another URL.
@@ -65,7 +65,11 @@ def _send(request: UserRequest, digest: str, size: str) -> HttpResponseBase:
             thumbnail_name(digest, size),
             advice="The image itself is kept. The next scan makes it again.",
         )
-        response = FileResponse(stored, content_type="image/webp")
+        kind = thumbnail_type(stored)
+        ending = kind.removeprefix("image/")
+        response = FileResponse(
+            stored, content_type=kind, filename=f"{digest}-{size}.{ending}"
+        )
     response.headers["ETag"] = etag
     response.headers["Cache-Control"] = CACHE_CONTROL
     return response

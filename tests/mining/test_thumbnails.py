@@ -8,7 +8,7 @@ from PIL import Image
 
 from mining import thumbnails
 from mining.exceptions import UnreadableImage
-from mining.thumbnails import make_thumbnails
+from mining.thumbnails import AS_IT_IS, make_thumbnails
 from tests.mining.pictures import encode, noise, png
 
 
@@ -36,29 +36,65 @@ def test_several_sizes_come_from_one_decoding(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "longest_side", "expected"),
+    ("size", "longest_side", "expected", "kind"),
     [
-        ((800, 400), 320, (320, 160)),
-        ((100, 300), 320, (100, 300)),
-        ((28, 28), 320, (56, 56)),
-        ((28, 14), 512, (112, 56)),
-        ((96, 96), 320, (96, 96)),
-        ((50, 50), 32, (32, 32)),
+        ((800, 400), 320, (320, 160), "JPEG"),
+        ((100, 300), 320, (100, 300), "JPEG"),
+        ((28, 28), 320, (56, 56), "WEBP"),
+        ((28, 14), 512, (112, 56), "WEBP"),
+        ((96, 96), 320, (96, 96), "WEBP"),
+        ((50, 50), 32, (32, 32), "WEBP"),
     ],
 )
-def test_sizes(size, longest_side, expected):
+def test_sizes(size, longest_side, expected, kind):
     thumbnail = opened(make_thumbnail(png(size=size), longest_side=longest_side))
     assert thumbnail.size == expected
-    assert thumbnail.format == "WEBP"
+    assert thumbnail.format == kind
 
 
-def test_small_images_keep_hard_pixel_edges():
-    pixels = np.zeros((8, 8), np.uint8)
-    pixels[:, 4:] = 255
-    data = make_thumbnail(encode(Image.fromarray(pixels)), longest_side=256)
-    row = np.asarray(opened(data).convert("L"))[32]
-    assert row[:30].max() < 20
-    assert row[34:].min() > 235
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_small_images_keep_every_pixel(mode):
+    image = noise(1, size=(28, 20), mode=mode)
+    thumbnail = opened(make_thumbnail(encode(image), longest_side=256))
+    assert thumbnail.size == (56, 40)
+    wanted = np.asarray(image.convert("RGB")).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(np.asarray(thumbnail), wanted)
+
+
+def photo(**options: object) -> bytes:
+    return encode(noise(1, size=(200, 150)), "JPEG", **options)
+
+
+def test_a_small_plain_jpeg_keeps_its_pixels_and_loses_its_exif_data():
+    exif = Image.Exif()
+    exif[0x010E] = "secret"
+    data = photo(exif=exif, comment=b"secret")
+    made = make_thumbnail(data, longest_side=200)
+    assert b"secret" not in made
+    assert np.array_equal(np.asarray(opened(made)), np.asarray(opened(data)))
+
+
+@pytest.mark.parametrize("longest_side", [100, 300])
+@pytest.mark.parametrize(
+    "data",
+    [
+        photo(progressive=True, comment=b"secret"),
+        photo(comment=b"secret") + bytes(AS_IT_IS),
+        encode(noise(1, size=(200, 150), mode="L"), "JPEG", comment=b"secret"),
+        encode(noise(1, size=(200, 150)), "PNG", icc_profile=b"secret"),
+        encode(noise(1, size=(80, 60)), "PNG", icc_profile=b"secret"),
+    ],
+)
+def test_others_are_encoded_again(data, longest_side):
+    made = make_thumbnail(data, longest_side=longest_side)
+    assert b"secret" not in made
+    assert max(opened(made).size) == min(longest_side, max(opened(data).size))
+
+
+def test_a_cut_jpeg_has_none():
+    data = photo()
+    with pytest.raises(UnreadableImage):
+        make_thumbnail(data[: len(data) // 2], longest_side=200)
 
 
 def test_the_exif_orientation_is_applied():
@@ -85,6 +121,14 @@ def test_it_refuses_a_side_of_nothing():
         make_thumbnail(png(), longest_side=0)
 
 
+@pytest.mark.parametrize(
+    ("side", "expected"), [(500, (250, 188)), (580, (256, 192)), (400, (256, 192))]
+)
+def test_a_jpeg_may_be_a_little_smaller_than_it_could(side, expected):
+    data = encode(noise(1, size=(side, side * 3 // 4)), "JPEG")
+    assert opened(make_thumbnail(data, longest_side=256)).size == expected
+
+
 def test_a_grey_image_is_made_small_as_a_coloured_one_is():
     grey = noise(1, size=(400, 300), mode="L")
     coloured = make_thumbnail(encode(grey.convert("RGB")), longest_side=100)
@@ -92,10 +136,10 @@ def test_a_grey_image_is_made_small_as_a_coloured_one_is():
 
 
 def test_a_jpeg_decoded_smaller_looks_the_same(monkeypatch):
-    steps = np.linspace(0, 255, 1601, dtype=np.uint8)
+    steps = np.linspace(0, 255, 1600, dtype=np.uint8)
     data = encode(Image.fromarray(np.tile(steps, (1200, 1))).convert("RGB"), "JPEG")
-    quick = opened(make_thumbnail(data, longest_side=100)).convert("RGB")
-    monkeypatch.setattr(thumbnails, "_OVERSAMPLING", 100)
-    slow = opened(make_thumbnail(data, longest_side=100)).convert("RGB")
-    assert quick.size == slow.size == (100, 75)
+    quick = opened(make_thumbnail(data, longest_side=200)).convert("RGB")
+    monkeypatch.setattr(thumbnails, "_NEARLY", 100)
+    slow = opened(make_thumbnail(data, longest_side=200)).convert("RGB")
+    assert quick.size == slow.size == (200, 150)
     assert np.abs(np.asarray(quick, int) - np.asarray(slow, int)).max() <= 8  # of 255

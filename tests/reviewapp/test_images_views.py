@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.urls import reverse
+from PIL import Image
 
 from reviewapp.models import Finding
-from reviewapp.thumbnails import thumbnail_name
+from reviewapp.thumbnails import ensure_thumbnails, thumbnail_name
 from tests import factories
 
 
@@ -40,6 +42,20 @@ def test_members_get_the_image(finding, client_of, name, size, request):
     assert response["Content-Type"] == "image/webp"
     assert response["Cache-Control"] == "private, max-age=31536000, immutable"
     assert response["ETag"] == f'"{finding.digest}-{size}"'
+
+
+def test_a_thumbnail_is_sent_as_what_it_is(finding, rita, client_of):
+    for size in ("grid", "focus"):
+        default_storage.delete(thumbnail_name(finding.digest, size))
+    buffer = BytesIO()
+    Image.effect_noise((300, 200), 50).convert("RGB").save(buffer, "JPEG")
+    assert ensure_thumbnails(finding.digest, buffer.getvalue())
+    response = client_of(rita).get(url(finding, size="focus"))
+    assert response.getvalue() == buffer.getvalue()
+    assert response["Content-Type"] == "image/jpeg"
+    assert response["X-Content-Type-Options"] == "nosniff"
+    name = f'inline; filename="{finding.digest}-focus.jpeg"'
+    assert response["Content-Disposition"] == name
 
 
 def test_nobody_else_does(finding, charlie, client_of, client):
