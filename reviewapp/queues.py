@@ -24,6 +24,8 @@ QUEUE_FIELDS = (
     "registered_model",
     "split",
     "p_true_below",
+    "confidence_from",
+    "confidence_to",
     "key",
 )
 
@@ -97,10 +99,13 @@ def _title(chosen: dict[str, Any], lane: Lane) -> str:
     if true or predicted:
         parts.insert(0, f"{true or 'any'} → {predicted or 'any'}")
     below, key = chosen.get("p_true_below"), chosen.get("key")
+    low, high = chosen.get("confidence_from"), chosen.get("confidence_to")
+    ends = f"{0 if low is None else low} to {1 if high is None else high}"
     others = (
         chosen.get("registered_model"),
         chosen.get("split"),
         below is not None and f"p(true) below {below}",
+        (low is not None or high is not None) and f"confidence {ends}",
         key and f"file name with “{key}”",
     )
     return ", ".join([*parts, *(str(other) for other in others if other)])

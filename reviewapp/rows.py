@@ -18,6 +18,7 @@ from django.db.models import Model
 from reviewapp.models import (
     Claim,
     Dataset,
+    Exemplar,
     Finding,
     Label,
     RegisteredModel,
@@ -174,3 +175,28 @@ def _findings(
             finding.sample.label = finding.true_label
         found[finding.pk] = finding
     return found
+
+
+EXEMPLAR = Columns(Exemplar, "e")
+FOR_DESK = f"""
+SELECT {EXEMPLAR.sql}
+  FROM reviewapp_exemplar e JOIN reviewapp_sample s ON s.id = e.sample_id
+ WHERE e.registered_model_id = %(model)s AND e.label_id = ANY(%(labels)s::bigint[])
+   AND e.sample_id <> %(sample)s AND s.removed_at IS NULL
+   AND s.label_id = e.label_id AND s.digest = e.digest
+ ORDER BY e.label_id, e.place
+"""  # noqa: S608 - the names of columns
+
+
+def exemplars_for(finding: Finding) -> list[Exemplar]:
+    """Return those of both classes of a finding, without itself, the surest first.
+
+    Samples that were removed, relabelled or are another image since are left out.
+    """
+    values = {
+        "model": finding.registered_model_id,
+        "labels": [finding.true_label_id, finding.predicted_label_id],
+        "sample": finding.sample_id,
+    }
+    found = (EXEMPLAR.read(row) for row in fetch(FOR_DESK, values))
+    return [exemplar for exemplar in found if exemplar]

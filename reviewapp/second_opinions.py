@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from reviewapp.actions.teams import leads_of, may_settle
 from reviewapp.models import (
     Cause,
     Dataset,
@@ -47,7 +48,16 @@ class Case:
     finding: Finding
     voices: list[Voice]
     labels: list[Label]  # what a relabel is offered to
-    is_own: bool  # flagged by who looks at it
+    is_own: bool  # one of the voices is who looks at it
+    is_theirs: bool  # who looks at it may decide
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """How many findings wait for a second opinion, each counted up to a bound."""
+
+    flagged: int
+    disputed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,16 @@ class Settled:
     review: Review
     said: str
     voices: list[Voice]
+
+
+def count_set_aside(dataset: Dataset, limit: int) -> SetAside:
+    """Count what waits for a second opinion, both kinds up to `limit`."""
+    findings = Finding.objects.for_dataset(dataset).filter(presence__in=Finding.PRESENT)
+    states = Finding.ReviewState
+    return SetAside(
+        flagged=findings.filter(review_state=states.FLAGGED).count_up_to(limit),
+        disputed=findings.filter(review_state=states.DISPUTED).count_up_to(limit),
+    )
 
 
 def flagged_findings(dataset: Dataset, after: str | None) -> Page[Finding]:
@@ -86,23 +106,26 @@ def as_flagged(findings: Sequence[Finding], user: User) -> list[Case]:
     rows = Review.objects.standing().filter(finding__in=findings, verdict=Verdict.FLAG)
     for review in rows.select_related("reviewer").order_by("id"):
         flags[review.finding_id].append(review)
+    own = {pk for pk, given in flags.items() if user.pk in _people(given)}
     return [
         Case(
             finding=finding,
             voices=[_voice(flag, str(flag.reviewer)) for flag in flags[finding.pk]],
             labels=_offered(finding, ()),
-            is_own=any(flag.reviewer_id == user.pk for flag in flags[finding.pk]),
+            is_own=finding.pk in own,
+            is_theirs=finding.pk not in own,
         )
         for finding in findings
     ]
 
 
-def as_disputed(findings: Sequence[Finding]) -> list[Case]:
+def as_disputed(findings: Sequence[Finding], user: User) -> list[Case]:
     """Return what is shown of disputed findings: each opinion, without its name."""
     opinions = defaultdict(list)
     rows = Opinion.objects.filter(finding__in=findings).last_round()
     for opinion in rows.select_related("new_label").order_by("id"):
         opinions[opinion.finding_id].append(opinion)
+    leads = leads_of(findings[0].dataset) if findings else set()
     return [
         Case(
             finding=finding,
@@ -111,10 +134,15 @@ def as_disputed(findings: Sequence[Finding]) -> list[Case]:
                 for place, opinion in enumerate(opinions[finding.pk], 1)
             ],
             labels=_offered(finding, opinions[finding.pk]),
-            is_own=False,
+            is_own=user.pk in _people(opinions[finding.pk]),
+            is_theirs=may_settle(user.pk, _people(opinions[finding.pk]), leads),
         )
         for finding in findings
     ]
+
+
+def _people(given: Iterable[Review | Opinion]) -> set[int]:
+    return {one.reviewer_id for one in given}
 
 
 def settled_disputes(dataset: Dataset) -> list[Settled]:

@@ -29,6 +29,7 @@ from reviewapp.models import (
     Standing,
     User,
 )
+from reviewapp.second_opinions import count_set_aside
 
 DAYS = 7  # that figures of pace look back
 BREAK = 300  # seconds without a verdict that are not work
@@ -238,6 +239,11 @@ SELECT reviewer_id,
 """
 
 
+def pace_of(dataset: Dataset) -> Pace:
+    """Return how fast all people together are."""
+    return _paces(dataset)[1]
+
+
 def _paces(dataset: Dataset) -> tuple[dict[int, Pace], Pace]:
     """Return each person's pace by id, and that of all together."""
     now = timezone.localtime()
@@ -289,8 +295,7 @@ def _left(dataset: Dataset, total: Pace) -> Left:
     waiting = Standing.objects.for_dataset(dataset).waiting_by_kind()
     findings = Finding.objects.for_dataset(dataset)
     label = in_lane(findings.waiting(), dataset, Lane.LABEL)
-    set_aside = findings.filter(presence__in=Finding.PRESENT)
-    states = Finding.ReviewState
+    set_aside = count_set_aside(dataset, COUNTED)
     errors = waiting.get((dataset.pk, Finding.Kind.MISCLASSIFIED), 0)
     near_misses = waiting.get((dataset.pk, Finding.Kind.NEAR_MISS), 0)
     each = total.each
@@ -299,8 +304,8 @@ def _left(dataset: Dataset, total: Pace) -> Left:
         errors=errors,
         near_misses=near_misses,
         label=label.count_up_to(COUNTED + 1),
-        flagged=set_aside.filter(review_state=states.FLAGGED).count_up_to(COUNTED),
-        disputed=set_aside.filter(review_state=states.DISPUTED).count_up_to(COUNTED),
+        flagged=set_aside.flagged,
+        disputed=set_aside.disputed,
         work=work,
         days=work and work.times(DAYS / total.seconds),
     )

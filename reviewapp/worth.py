@@ -81,7 +81,7 @@ def worth_of(dataset: Dataset, user: User, queue: Queue) -> Worth:
     newest = list(_newest(Review.objects.all()))
     # Without an end, a person's first verdicts would be looked for among all there are.
     end = newest[0][0] - LOOKED_AT if newest else 0
-    own = _newest(Review.objects.by(user).filter(pk__gt=end))
+    own = _newest(Review.objects.for_dataset(dataset).by(user).filter(pk__gt=end))
     given = {row[0]: row for row in [*newest, *own]}
     counted = [given[pk] for pk in sorted(given, reverse=True)]
     findings = {finding for _, finding, _, _ in counted}

@@ -114,7 +114,7 @@ def _given_before(
     """Return which of the findings this key has decided already."""
     earlier = Review.objects.by(by).filter(key=decision.key)
     # What is undone as one lies in one data set.
-    columns = ("finding_id", "finding__dataset", "verdict", "new_label")
+    columns = ("finding_id", "dataset", "verdict", "new_label")
     rows = list(earlier.values_list(*columns))
     given = (dataset.pk, decision.verdict, decision.new_label and decision.new_label.pk)
     if any(tuple(said) != given for _, *said in rows):

@@ -23,7 +23,12 @@ TRIES = 4  # each looks four times as far as the one before
 
 
 def claim(
-    *, queue: Queue, by: User, limit: int | None = None, without: Collection[int] = ()
+    *,
+    queue: Queue,
+    by: User,
+    limit: int | None = None,
+    without: Collection[int] = (),
+    ahead: int = 0,
 ) -> list[Finding]:
     """Hand out the next findings of a queue to a reviewer, theirs alone until expiry.
 
@@ -33,9 +38,11 @@ def claim(
     Args:
         queue: Where the findings come from.
         by: The reviewer.
-        limit: How many to hold at once; default `CLAIM_BATCH`.
+        limit: How many to hand out at once; default `CLAIM_BATCH`.
         without: Ids of what the reviewer has before them already: it counts, but is not
             loaded again.
+        ahead: How many more to hold for the next times, while many more are free:
+            looking for the next is most of the work.
 
     Returns:
         The findings with their names, in the order in which they were handed out.
@@ -45,15 +52,16 @@ def claim(
     ids = _held(queue, by, limit)
     for step in range(TRIES):
         missing = limit - len(ids)
-        if not missing:
+        if missing <= 0:
             break
-        ahead = 4 ** (step + 1) * missing
-        found = next_ids(queue, by, ahead)
-        got = _hold(found, by, missing)
+        look = 4 ** (step + 1) * missing + ahead
+        found = next_ids(queue, by, look)
+        is_plenty = len(found) == look
+        got = _hold(found, by, missing + ahead if is_plenty else missing)
         ids += got
-        if len(found) < ahead and len(got) == len(found):  # nothing more is free
+        if not is_plenty and len(got) == len(found):  # nothing more is free
             break
-    wanted = [pk for pk in ids if pk not in without]
+    wanted = [pk for pk in ids[:limit] if pk not in without]
     # Read after they are held: one that was decided meanwhile does not wait any more.
     by_id = waiting_findings(wanted)
     return [by_id[pk] for pk in wanted if pk in by_id]

@@ -19,6 +19,7 @@ from reviewapp.models import (
     Finding,
     KnownAnswer,
     KnownAttempt,
+    Opinion,
     Review,
     Skip,
     Verdict,
@@ -28,7 +29,7 @@ from reviewapp.models.people import role_on
 
 if TYPE_CHECKING:
     from reviewapp.actions.queues import Queue
-    from reviewapp.models import User
+    from reviewapp.models import Dataset, User
     from reviewapp.models.findings import FindingQuerySet
 
 DECIDED = (
@@ -125,6 +126,9 @@ def attempt(*, known: KnownAnswer, by: User, decision: Decision) -> KnownAttempt
             verdict=decision.verdict,
             new_label=decision.new_label,
             is_right=known.is_right(decision.verdict, decision.new_label),
+            reason=decision.reason,
+            causes=list(dict.fromkeys(decision.causes)),
+            note=decision.note.strip(),
             key=decision.key,
         )
         Claim.objects.filter(finding=finding).delete()
@@ -208,7 +212,7 @@ def mix_in(*, queue: Queue, by: User, findings: list[Finding]) -> list[Finding]:
     last = KnownAttempt.objects.for_dataset(queue.dataset).by(by).newest_first().first()
     seed = f"{by.pk} {last.pk if last else 0}"
     gap = _gap(rate, _drawn(seed))
-    since = _given_since(by, last.created_at if last else None, gap)
+    since = _given_since(queue.dataset, by, last.created_at if last else None, gap)
     place = max(0, gap - since)
     if place >= len(findings):
         return findings
@@ -246,15 +250,17 @@ def _gap(rate: float, drawn: float) -> int:
     return min(MAX_GAP, int(math.log(1 - drawn) / math.log(1 - rate)))
 
 
-def _given_since(by: User, moment: datetime | None, enough: int) -> int:
-    """Count a reviewer's verdicts after a moment, up to `enough`."""
-    sources = (by.reviews.all(), by.opinions.exclude(review__reviewer=by))
+def _given_since(
+    dataset: Dataset, by: User, moment: datetime | None, enough: int
+) -> int:
+    """Count a reviewer's verdicts on a data set after a moment, up to `enough`."""
+    reviews = Review.objects.for_dataset(dataset).by(by).newest_first()
+    opinions = Opinion.objects.for_dataset(dataset).by(by).newest_first()
+    sources = (reviews, opinions.exclude(review__reviewer=by))
     times = [
         given
         for source in sources
-        for given in source.order_by("-id").values_list("created_at", flat=True)[
-            :enough
-        ]
+        for given in source.values_list("created_at", flat=True)[:enough]
     ]
     return min(enough, sum(moment is None or given > moment for given in times))
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from reviewapp.actions.bulk import HALF
-from reviewapp.actions.opinions import (
-    GivenRow,
-    Kind,
-    last_given,
-    last_standing,
-    take_back,
-)
+from reviewapp.actions.given import GivenRow, Kind, last_given, last_standing
+from reviewapp.actions.opinions import take_back
 from reviewapp.actions.undoing import undo_batch
 from reviewapp.exceptions import HardmineError, Refused
 from reviewapp.models import Dataset, Finding, KnownAttempt, Opinion, Review
@@ -38,11 +34,6 @@ class Line:
         """Return the verdict that names the line."""
         return self.rows[0]
 
-    @property
-    def standing(self) -> list[GivenRow]:
-        """Return what was not undone."""
-        return [row for row in self.rows if not row.is_undone]
-
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
@@ -53,11 +44,15 @@ class TakenBack:
 
 
 def last_lines(*, dataset: Dataset, by: User, limit: int = 50) -> list[Line]:
-    """Return a person's last lines on a data set, undone ones too, newest first."""
+    """Return a person's last lines on a data set, newest first.
+
+    What was undone is left out whatever it was recorded as: nothing is left of some.
+    """
     look = READ
     while True:
         rows = last_given(dataset=dataset, by=by, limit=look)
-        lines = [Line(list(line)) for _, line in groupby(rows, key=_line_of)]
+        standing = (row for row in rows if not row.is_undone)
+        lines = [Line(list(line)) for _, line in groupby(standing, key=_line_of)]
         # The last line may go on where the look ended.
         if len(lines) > limit or len(rows) < look or look >= READ_AT_MOST:
             return lines[:limit]
@@ -110,6 +105,29 @@ def take_last_back(*, dataset: Dataset, by: User) -> TakenBack:
     if last is None:
         raise Refused(f"You have no verdict on {dataset} that could be undone.")
     return take_line_back(kind=last.kind, pk=last.pk, dataset=dataset, by=by)
+
+
+def kind_and_id(
+    *, finding: int, at: datetime, dataset: Dataset, by: User
+) -> tuple[Kind, int]:
+    """Return which verdict a person gave on a finding at a moment.
+
+    Raises:
+        Refused: There is none of theirs, or nothing is left of it.
+    """
+    reviews = Review.objects.filter(finding=finding)
+    opinions = Opinion.objects.filter(finding=finding)
+    attempts = KnownAttempt.objects.filter(known__finding=finding)
+    sources: tuple[tuple[Kind, Any], ...] = (
+        ("review", reviews),
+        ("opinion", opinions),
+        ("attempt", attempts),
+    )
+    for kind, rows in sources:
+        mine = rows.for_dataset(dataset).by(by).filter(created_at=at)
+        if pk := mine.values_list("pk", flat=True).first():
+            return kind, pk
+    raise Refused("This verdict was undone already.")
 
 
 def take_line_back(*, kind: Kind, pk: int, dataset: Dataset, by: User) -> TakenBack:

@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 
 from reviewapp.actions.confusions import tell_ledger
+from reviewapp.actions.given import Kind, last_standing
 from reviewapp.actions.known import DECIDED, as_new, attempt, known_answer_of
 from reviewapp.actions.reviews import (
     Decision,
     check_decision,
     check_free,
     decide,
-    last_reviews,
     lock_finding,
     undo,
 )
+from reviewapp.actions.teams import leads_of, may_settle
 from reviewapp.exceptions import FindingChanged, NotAllowed, Refused
 from reviewapp.models import (
     Claim,
     Dataset,
     Finding,
     KnownAttempt,
-    Label,
     Opinion,
     Review,
     Skip,
     Verdict,
 )
 from reviewapp.models.people import role_on
+from reviewapp.rows import fetch
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
-
     from reviewapp.models import User
 
-Kind = Literal["review", "opinion", "attempt"]
-
-LISTED = 50  # of one's own verdicts
 # The same words for every kind: a known answer must not be told apart.
 SAID = {
     Verdict.CONFIRM: "Confirmed.",
@@ -69,24 +63,6 @@ class Given:
     pk: int
     review: Review | None
     said: str
-
-
-@dataclass(frozen=True, slots=True)
-class GivenRow:
-    """One of a person's verdicts in their own list, whatever it was recorded as."""
-
-    kind: Kind
-    pk: int
-    finding: Finding
-    verdict: Verdict
-    new_label: Label | None
-    reason: str
-    causes: list[str]
-    note: str
-    batch: UUID | None
-    key: UUID | None
-    created_at: datetime
-    is_undone: bool
 
 
 def is_under_overlap(finding: Finding) -> bool:
@@ -152,7 +128,8 @@ def _earlier(finding: Finding, by: User, decision: Decision) -> Opinion | None:
     """Return the opinion that the same key gave before."""
     if decision.key is None:
         return None
-    found = Opinion.objects.by(by).filter(key=decision.key).first()
+    ids = fetch(EARLIER, [by.pk, decision.key])
+    found = Opinion.objects.filter(pk=ids[0][0]).first() if ids else None
     wanted = (decision.verdict, decision.new_label and decision.new_label.pk)
     if found and (found.finding_id, found.said) != (finding.pk, wanted):
         raise Refused(
@@ -160,6 +137,10 @@ def _earlier(finding: Finding, by: User, decision: Decision) -> Opinion | None:
             "stands; send this one with a key of its own."
         )
     return found
+
+
+# As text: at every verdict, and nearly always there is none.
+EARLIER = "SELECT id FROM reviewapp_opinion WHERE reviewer_id = %s AND key = %s"
 
 
 def _add_opinion(finding: Finding, by: User, decision: Decision) -> Opinion:
@@ -244,6 +225,12 @@ def _check_may_settle(finding: Finding, by: User) -> None:
                 "The reviewers of this finding do not agree: a lead decides. Your "
                 "verdict was not recorded."
             )
+        voices = finding.opinions.last_round().values_list("reviewer", flat=True)
+        if not may_settle(by.pk, set(voices), leads_of(finding.dataset)):
+            raise NotAllowed(
+                "You gave one of the opinions that do not agree: another lead decides. "
+                "Your verdict was not recorded."
+            )
         return
     flags = Review.objects.standing().by(by).filter(finding=finding)
     if flags.filter(verdict=Verdict.FLAG).exists():
@@ -251,62 +238,6 @@ def _check_may_settle(finding: Finding, by: User) -> None:
             "You flagged this finding for somebody else's opinion. Your verdict was not "
             "recorded; undo your flag to decide yourself."
         )
-
-
-def last_given(*, dataset: Dataset, by: User, limit: int = LISTED) -> list[GivenRow]:
-    """Return a person's own verdicts on a data set, undone ones too, newest first."""
-    reviews = last_reviews(dataset=dataset, by=by, limit=limit)
-    opinions, attempts = _blind(dataset, by)
-    return _rows(reviews, opinions[:limit], attempts[:limit])[:limit]
-
-
-def _blind(
-    dataset: Dataset, by: User
-) -> tuple[QuerySet[Opinion], QuerySet[KnownAttempt]]:
-    opinions = Opinion.objects.for_dataset(dataset).by(by).with_names().newest_first()
-    attempts = KnownAttempt.objects.for_dataset(dataset).by(by).with_names()
-    # An opinion that settled the finding is among the reviews.
-    return opinions.exclude(review__reviewer=by), attempts.newest_first()
-
-
-def _rows(
-    reviews: Iterable[Review],
-    opinions: Iterable[Opinion],
-    attempts: Iterable[KnownAttempt],
-) -> list[GivenRow]:
-    rows = [
-        *(_row("review", one, one.finding) for one in reviews),
-        *(_row("opinion", one, one.finding) for one in opinions),
-        *(_row("attempt", one, as_new(one.known.finding)) for one in attempts),
-    ]
-    return sorted(rows, key=lambda row: row.created_at, reverse=True)
-
-
-def _row(
-    kind: Kind, given: Review | Opinion | KnownAttempt, finding: Finding
-) -> GivenRow:
-    return GivenRow(
-        kind=kind,
-        pk=given.pk,
-        finding=finding,
-        verdict=Verdict(given.verdict),
-        new_label=given.new_label,
-        reason=getattr(given, "reason", ""),
-        causes=getattr(given, "cause_labels", []),
-        note=getattr(given, "note", ""),
-        batch=getattr(given, "batch", None),
-        key=given.key,
-        created_at=given.created_at,
-        is_undone=isinstance(given, Review) and given.undone is not None,
-    )
-
-
-def last_standing(*, dataset: Dataset, by: User) -> GivenRow | None:
-    """Return a person's last verdict on a data set that was not undone."""
-    reviews = Review.objects.for_dataset(dataset).by(by).standing().with_names()
-    opinions, attempts = _blind(dataset, by)
-    found = _rows(reviews.newest_first()[:1], opinions[:1], attempts[:1])
-    return found[0] if found else None
 
 
 def take_back_last(*, dataset: Dataset, by: User) -> Finding:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import transaction
+from django.utils import timezone
+from psycopg.types.json import Jsonb
 
 from reviewapp.actions.claims import (
     claim,
@@ -193,8 +195,10 @@ def record_verdicts(
         One review for each finding, in their order.
     """
     aside = _relabel(findings, decision.new_label) if decision.new_label else {}
-    reviews = Review.objects.bulk_create(
+    now = timezone.now()
+    reviews = [
         Review(
+            dataset_id=finding.dataset_id,
             finding=finding,
             finding_version=finding.version,
             reviewer=by,
@@ -208,14 +212,60 @@ def record_verdicts(
             note=decision.note.strip(),
             key=keys.get(finding.pk, decision.key),
             batch=batch,
+            created_at=now,
         )
         for finding in findings
-    )
+    ]
+    _insert(reviews)
     state = decision.verdict.review_state
     put_aside = {pk: Finding.Presence.SUPERSEDED for o in aside.values() for pk, _ in o}
     move_findings(findings, {finding.pk: state for finding in findings}, put_aside)
     fetch(LET_GO, {"ids": [f.pk for f in findings], "by": by.pk})
     return reviews
+
+
+def _insert(reviews: Sequence[Review]) -> None:
+    """Store reviews of one verdict, and give them their ids."""
+    first = reviews[0]
+    values = {
+        "dataset": first.dataset_id,
+        "by": first.reviewer_id,
+        "verdict": first.verdict,
+        "new_label": first.new_label_id,
+        "causes": first.causes,
+        "reason": first.reason,
+        "note": first.note,
+        "batch": first.batch,
+        "now": first.created_at,
+        "findings": [review.finding_id for review in reviews],
+        "versions": [review.finding_version for review in reviews],
+        "labels": [review.label_before_id for review in reviews],
+        "states": [review.state_before for review in reviews],
+        "superseded": [Jsonb(review.superseded) for review in reviews],
+        "keys": [review.key for review in reviews],
+    }
+    ids = dict(fetch(INSERT, values))
+    for review in reviews:
+        review.pk = ids[review.finding_id]
+        review._state.adding = False  # noqa: SLF001 - as Django's own inserts leave it
+
+
+# As text: `bulk_create` takes three times as long for the one review of a verdict.
+INSERT = """
+INSERT INTO reviewapp_review (
+       dataset_id, finding_id, finding_version, reviewer_id, verdict, label_before_id,
+       new_label_id, state_before, causes, superseded, reason, note, key, batch,
+       created_at)
+SELECT %(dataset)s, n.finding, n.version, %(by)s, %(verdict)s, n.label,
+       %(new_label)s::bigint, n.state, %(causes)s::text[], n.superseded, %(reason)s,
+       %(note)s, n.key, %(batch)s::uuid, %(now)s
+  FROM unnest(%(findings)s::bigint[], %(versions)s::int[], %(labels)s::bigint[],
+              %(states)s::text[], %(superseded)s::jsonb[], %(keys)s::uuid[])
+       WITH ORDINALITY
+       AS n (finding, version, label, state, superseded, key, place)
+ ORDER BY n.place
+RETURNING finding_id, id
+"""
 
 
 # The finding is settled: nobody holds it, and this reviewer has not put it off.
@@ -258,5 +308,5 @@ def last_reviews(*, dataset: Dataset, by: User, limit: int = 50) -> list[Review]
     Returns:
         With their names, the newest first.
     """
-    rows = Review.objects.for_dataset(dataset).by(by).with_names().newest_first()
-    return list(rows[:limit])
+    rows = Review.objects.for_dataset(dataset).by(by).newest_first()
+    return list(rows.with_names_apart()[:limit])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from django.db import transaction
 
 from reviewapp.exceptions import Refused
-from reviewapp.models import Claim, Dataset
+from reviewapp.models import Claim, Dataset, Role
 from reviewapp.models.events import record
 
 if TYPE_CHECKING:
@@ -85,3 +86,23 @@ def free_claims(*, dataset: Dataset, by: User, holder: User | None = None) -> in
                 findings=freed,
             )
     return freed
+
+
+def leads_of(dataset: Dataset) -> set[int]:
+    """Return the ids of the people who may decide the disputes of a data set."""
+    roles = [role.value for role in Role if role.leads]
+    members = dataset.memberships.filter(role__in=roles, user__is_active=True)
+    return set(members.values_list("user", flat=True))
+
+
+def may_settle(person: int, voices: Set[int], leads: Set[int]) -> bool:
+    """Whether a lead may decide a dispute, by ids of people.
+
+    Who gave one of its opinions may not, unless every lead gave one.
+
+    >>> may_settle(1, voices={1, 2}, leads={1, 3})
+    False
+    >>> may_settle(1, voices={1, 2}, leads={1})
+    True
+    """
+    return person not in voices or leads <= voices

@@ -80,10 +80,8 @@ def undo_batch(*, batch: UUID, by: User) -> Undone:
 
 def _standing(reviews: Sequence[Review]) -> dict[int, int]:
     """Return finding id -> id of its last standing review."""
-    rows = Review.objects.standing().filter(
-        finding__in=[review.finding_id for review in reviews]
-    )
-    return dict(rows.order_by("id").values_list("finding_id", "id"))
+    last = Review.objects.standing().last_of([one.finding_id for one in reviews])
+    return {finding_id: one.pk for finding_id, one in last.items()}
 
 
 def _why_not(

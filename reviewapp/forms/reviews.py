@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 
+from reviewapp.access import id_from
 from reviewapp.actions.reviews import Decision
 from reviewapp.exceptions import Refused
 from reviewapp.models import Cause, Dataset, DismissReason, Label, Verdict
@@ -19,9 +20,10 @@ class DecisionForm(forms.Form):
 
     version = forms.IntegerField(min_value=0)
     verdict = forms.ChoiceField(choices=Verdict, required=False)
-    new_label = forms.ModelChoiceField(Label.objects.none(), required=False)
+    # Label ids, looked up for a relabel alone: the menu of classes always has one.
+    new_label = forms.CharField(required=False)
     # The buttons of the top five: verdict and label in one.
-    relabel_to = forms.ModelChoiceField(Label.objects.none(), required=False)
+    relabel_to = forms.CharField(required=False)
     reason = forms.ChoiceField(
         choices=[("", "no reason"), *DismissReason.choices], required=False
     )
@@ -31,25 +33,31 @@ class DecisionForm(forms.Form):
 
     def __init__(self, *args: Any, dataset: Dataset, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in ("new_label", "relabel_to"):
-            field = self.fields[name]
-            assert isinstance(field, forms.ModelChoiceField)  # noqa: S101 - for mypy
-            field.queryset = dataset.labels.current()
+        self._dataset = dataset
 
     def clean(self) -> dict[str, Any]:
         """Read a button of the top five as the verdict relabel."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if cleaned.get("relabel_to"):
             cleaned["verdict"] = Verdict.RELABEL.value
-            cleaned["new_label"] = cleaned["relabel_to"]
-        # The menus of classes and of reasons always have a value.
-        if cleaned.get("verdict") != Verdict.RELABEL:
-            cleaned["new_label"] = None
+        chosen = cleaned.get("relabel_to") or cleaned.get("new_label")
+        is_relabel = cleaned.get("verdict") == Verdict.RELABEL
+        cleaned["new_label"] = self._label(chosen) if chosen and is_relabel else None
+        # The menu of reasons always has a value.
         if cleaned.get("verdict") != Verdict.DISMISS:
             cleaned["reason"] = ""
         if not self.errors and not cleaned["verdict"]:
             self.add_error("verdict", "Choose confirm, relabel, dismiss or flag.")
         return cleaned
+
+    def _label(self, chosen: str) -> Label | None:
+        pk = id_from(chosen)
+        label = self._dataset.labels.current().filter(pk=pk).first() if pk else None
+        if label is None:
+            self.add_error(
+                "new_label", "Select a valid choice: there is no such class."
+            )
+        return label
 
     def decision(self) -> Decision:
         """Return what was sent.

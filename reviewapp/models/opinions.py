@@ -240,6 +240,9 @@ class KnownAttempt(models.Model):
     verdict = models.CharField(max_length=7, choices=Verdict)
     new_label = models.ForeignKey(Label, models.PROTECT, null=True, related_name="+")
     is_right = models.BooleanField()
+    reason = models.CharField(max_length=12, choices=DismissReason, blank=True)
+    causes = ArrayField(models.CharField(max_length=20, choices=Cause), default=list)
+    note = models.TextField(blank=True)
     key = models.UUIDField(null=True, help_text="The client's; a retry repeats it")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -254,3 +257,8 @@ class KnownAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.verdict} of {self.known}"
+
+    @property
+    def cause_labels(self) -> list[str]:
+        """Return the causes in words."""
+        return [Cause(cause).label for cause in self.causes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -12,10 +12,6 @@ from django.utils import timezone
 from reviewapp.models.datasets import Dataset, Label, Sample
 from reviewapp.models.registry import RegisteredModel
 from reviewapp.models.scans import Scan
-
-if TYPE_CHECKING:
-    from reviewapp.models.findings import Finding
-
 
 PATIENCE = timedelta(days=1)  # what failed for so long is left to the next scan
 
@@ -65,28 +61,6 @@ class ExemplarQuerySet(models.QuerySet["Exemplar"]):
     def of_model(self, model: RegisteredModel) -> ExemplarQuerySet:
         """Keep one registered model."""
         return self.filter(registered_model=model)
-
-    def for_desk(self, finding: Finding) -> list[Exemplar]:
-        """Return those of both classes of a finding, without itself, the surest first.
-
-        Samples that were removed, relabelled or are another image since are left out.
-        """
-        values = {
-            "model": finding.registered_model_id,
-            "labels": [finding.true_label_id, finding.predicted_label_id],
-            "sample": finding.sample_id,
-        }
-        return list(self.raw(FOR_DESK, values))
-
-
-# As text: the desk reads it for every finding.
-FOR_DESK = """
-SELECT e.* FROM reviewapp_exemplar e JOIN reviewapp_sample s ON s.id = e.sample_id
- WHERE e.registered_model_id = %(model)s AND e.label_id = ANY(%(labels)s::bigint[])
-   AND e.sample_id <> %(sample)s AND s.removed_at IS NULL
-   AND s.label_id = e.label_id AND s.digest = e.digest
- ORDER BY e.label_id, e.place
-"""
 
 
 class Exemplar(models.Model):

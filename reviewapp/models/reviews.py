@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,8 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.db import models
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.functions import JSONObject
 
 from reviewapp.models.datasets import Dataset, Label, Sample
 from reviewapp.models.findings import Finding
@@ -85,7 +88,7 @@ class ReviewQuerySet(models.QuerySet["Review"]):
 
     def for_dataset(self, dataset: Dataset) -> ReviewQuerySet:
         """Keep the reviews of one data set."""
-        return self.filter(finding__dataset=dataset)
+        return self.filter(dataset=dataset)
 
     def standing(self) -> ReviewQuerySet:
         """Leave out what was undone."""
@@ -120,14 +123,58 @@ class ReviewQuerySet(models.QuerySet["Review"]):
             "undo__by",
         )
 
+    def with_names_apart(self) -> ReviewQuerySet:
+        """Load what a list shows by ids: few rows, however many findings there are.
+
+        With joins the planner may take hashing all findings for as cheap.
+        """
+        findings = Finding.objects.select_related("true_label", "predicted_label")
+        return self.select_related(
+            "label_before", "new_label", "reviewer"
+        ).prefetch_related(
+            Prefetch("finding", findings),
+            Prefetch("finding__sample", Sample.objects.select_related("label")),
+            Prefetch("undo", Undo.objects.select_related("by")),
+        )
+
     def newest_first(self) -> ReviewQuerySet:
         """Order by time, the latest first."""
         return self.order_by("-id")
+
+    def last_of(self, findings: Collection[int]) -> dict[int, LastReview]:
+        """Return finding id -> the last of these reviews of it, for some hundred.
+
+        Each finding's are looked up by themselves: joined with so many, all reviews
+        might be read.
+        """
+        said = JSONObject(pk="pk", verdict="verdict", reviewer="reviewer__username")
+        last = self.filter(finding=OuterRef("pk")).order_by("-id").values(said=said)
+        rows = Finding.objects.filter(pk__in=findings).order_by()
+        found = rows.values_list("pk", Subquery(last[:1]))
+        return {pk: LastReview(**one) for pk, one in found if one}
+
+
+@dataclass(frozen=True, slots=True)
+class LastReview:
+    """What was said of a finding last."""
+
+    pk: int
+    verdict: str
+    reviewer: str  # name
 
 
 class Review(models.Model):
     """One verdict by one reviewer on one version of a finding; never edited."""
 
+    # The finding's: a reviewer's own list would else look up every finding they judged.
+    # Without a constraint: the finding's holds the review already.
+    dataset = models.ForeignKey(
+        Dataset,
+        models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="reviews",
+    )
     finding = models.ForeignKey(Finding, models.CASCADE, related_name="reviews")
     finding_version = models.PositiveIntegerField(help_text="What the reviewer saw")
     reviewer = models.ForeignKey(
@@ -191,7 +238,7 @@ class Review(models.Model):
         ]
         indexes = [
             # "Undo my last verdict", and each reviewer's own list.
-            models.Index(fields=["reviewer", "-id"], name="review_reviewer_newest"),
+            models.Index(fields=["reviewer", "dataset", "-id"], name="review_own_list"),
             # How many verdicts each reviewer gave today.
             models.Index(fields=["reviewer", "created_at"], name="review_reviewer_day"),
             # The findings list by cause.

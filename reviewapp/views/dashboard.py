@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.cache import cache
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
@@ -17,15 +18,20 @@ from django.views.decorators.http import require_GET
 from redis import RedisError
 
 from reviewapp.access import access_dataset
+from reviewapp.actions.known import DECIDED
 from reviewapp.models import Dataset, Event, Finding, Registration, Scan, Standing
 from reviewapp.models.people import role_on
 from reviewapp.views.requests import UserRequest
+
+if TYPE_CHECKING:
+    from reviewapp.models.findings import FindingQuerySet
 
 RowT = TypeVar("RowT", Scan, Registration)
 
 CHART_SCANS = 60
 TOP_CONFUSIONS = 10
 EVENTS = 12
+COUNTED = 10_000  # findings of one verdict; more are shown as "over 10,000"
 ACCURACY_SPAN = 10  # percentage points that the chart shows at least
 SERIES_COLOURS = ("accent", "good", "warn", "bad", "info", "muted")
 
@@ -47,14 +53,8 @@ class Backlog:
 
     errors: int
     near_misses: int
-    confirmed: int
-    relabelled: int
-    dismissed: int
-
-    @property
-    def reviewed(self) -> int:
-        """Return how many have a standing verdict."""
-        return self.confirmed + self.relabelled + self.dismissed
+    reviewed: int  # with a standing verdict, flags and disputes included
+    by_verdict: str  # in words
 
 
 @require_GET
@@ -119,18 +119,26 @@ def _same_kind_before(last: Scan, older: list[Scan]) -> Scan | None:
 
 
 def _backlog(dataset: Dataset) -> Backlog:
-    findings = Finding.objects.for_dataset(dataset)
-    waiting = Standing.objects.for_dataset(dataset).waiting_by_kind()
-    verdicts = dict.fromkeys(Finding.ReviewState.values, 0)
-    for (state, _), n in findings.reviewed().count_by_state().items():
-        verdicts[state] += n
+    standings = Standing.objects.for_dataset(dataset).order_by().values_list("kind")
+    sums = standings.annotate(waiting=Sum("waiting"), reviewed=Sum("reviewed"))
+    by_kind = {kind: rest for kind, *rest in sums}
+    nothing = (0, 0)
     return Backlog(
-        errors=waiting.get((dataset.pk, Finding.Kind.MISCLASSIFIED), 0),
-        near_misses=waiting.get((dataset.pk, Finding.Kind.NEAR_MISS), 0),
-        confirmed=verdicts[Finding.ReviewState.CONFIRMED],
-        relabelled=verdicts[Finding.ReviewState.RELABELLED],
-        dismissed=verdicts[Finding.ReviewState.DISMISSED],
+        errors=by_kind.get(Finding.Kind.MISCLASSIFIED, nothing)[0],
+        near_misses=by_kind.get(Finding.Kind.NEAR_MISS, nothing)[0],
+        reviewed=sum(reviewed for _, reviewed in by_kind.values()),
+        by_verdict=_by_verdict(Finding.objects.for_dataset(dataset)),
     )
+
+
+def _by_verdict(findings: FindingQuerySet) -> str:
+    """Say how many findings have each verdict; the standings do not know it."""
+    parts = []
+    for state in DECIDED:
+        n = findings.filter(review_state=state).count_up_to(COUNTED + 1)
+        said = f"over {COUNTED:,}" if n > COUNTED else f"{n:,}"
+        parts.append(f"{said} {state.label}")
+    return ", ".join(parts)
 
 
 def _series(scan: Scan) -> str:

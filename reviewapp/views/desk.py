@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+from django.template.loader import render_to_string
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
 from reviewapp.access import id_from
+from reviewapp.actions.given import count_given
 from reviewapp.actions.known import as_new, is_blind
 from reviewapp.desk_reasons import (
     comeback_of,
@@ -21,21 +25,24 @@ from reviewapp.models import (
     Cause,
     Claim,
     DismissReason,
-    Exemplar,
     Finding,
-    Label,
     Review,
     Standing,
     User,
 )
 from reviewapp.pasts import LastSeen, last_seen, past_of, top_of
 from reviewapp.queues import Lane, Queue
+from reviewapp.rows import exemplars_for
 from reviewapp.suggestions import causes_often_here
 from reviewapp.worth import Worth, worth_of
 
 COUNTED = 10_000  # a longer queue is shown as "over 10,000"
+# There each is looked up with its confusion: 10,000 take half a second of a million.
+COUNTED_IN_LANE = 1_000
 TOP = 5
 SIGHTINGS = 5
+DRAWN = 1024  # parts of desks that are kept as drawn
+CAUSES = [(cause.value, cause.label, cause.fix, f"cause_{cause}") for cause in Cause]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,20 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
+class Surest:
+    """An exemplar, as the desk shows it."""
+
+    label_id: int
+    pk: int
+    digest: str
+    confidence: float  # 0-1
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a reviewer is."""
 
-    done: int  # verdicts of today
+    done: int  # verdicts of today, whatever they were recorded as
     left: int  # free in this queue, up to `counted` + 1
     counted: int
     worth: Worth  # whether the rest is worth it
@@ -118,12 +135,12 @@ def desk_context(
         "guesses": guesses,
         "sightings": sightings,
         "past": past,
-        "exemplars": _exemplars(finding),
+        "exemplars": _exemplars(finding, queue.dataset.slug),
         "reviews": [] if blind or not past.is_reviewed else _earlier_reviews(finding),
         "attributes": sorted(finding.sample.attributes.items()),
         "proposed": _proposed(finding, guesses, form),
         "reasons": DismissReason.choices,
-        "tags": _tags(finding, keys, causes),
+        "causes": _causes(finding, keys, causes),
         "note": note,
         "refusal": refusal,
         "holder": None if is_ours else _holder(finding, user),
@@ -131,14 +148,20 @@ def desk_context(
     }
 
 
+def counted_in(queue: Queue) -> int:
+    """Return up to which number the findings of a queue are counted."""
+    is_split = queue.lane in (Lane.LABEL, Lane.MODEL)
+    return COUNTED_IN_LANE if is_split else COUNTED
+
+
 def progress_of(user: User, queue: Queue) -> Progress:
     """Return how far this reviewer is, and whether what is left is worth it."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    today = Review.objects.by(user).standing().since(midnight)
+    counted = counted_in(queue)
     return Progress(
-        done=today.count(),
-        left=queue.left_for(user, COUNTED + 1),
-        counted=COUNTED,
+        done=count_given(by=user, since=midnight),
+        left=queue.left_for(user, counted + 1),
+        counted=counted,
         worth=worth_of(queue.dataset, user, queue),
     )
 
@@ -148,15 +171,30 @@ def _why(finding: Finding, standing: Standing | None, user: User, lane: str) -> 
     return why_here(finding, standing, place, lane, comeback_of(finding))
 
 
-def _exemplars(finding: Finding) -> list[tuple[Label, list[Exemplar]]]:
-    """Return what the true and the predicted class usually look like, surest first."""
-    labels = list(dict.fromkeys([finding.true_label, finding.predicted_label]))
-    found = Exemplar.objects.for_desk(finding)
-    return [
-        (label, [one for one in found if one.label_id == label.pk])
-        for label in labels
-        if found
+# A confusion's findings follow each other: of both parts most desks have the same.
+def _exemplars(finding: Finding, slug: str) -> SafeString:
+    """Draw what the true and the predicted class usually look like, surest first."""
+    labels = dict.fromkeys([finding.true_label, finding.predicted_label])
+    found = [
+        Surest(one.label_id, one.pk, one.digest, one.confidence)
+        for one in exemplars_for(finding)
     ]
+    if not found:
+        return SafeString("")
+    return _draw_exemplars(
+        slug, tuple((one.pk, one.name) for one in labels), tuple(found)
+    )
+
+
+@lru_cache(maxsize=DRAWN)
+def _draw_exemplars(
+    slug: str, labels: tuple[tuple[int, str], ...], found: tuple[Surest, ...]
+) -> SafeString:
+    exemplars = [
+        (name, [one for one in found if one.label_id == pk]) for pk, name in labels
+    ]
+    context = {"slug": slug, "exemplars": exemplars}
+    return render_to_string("review/exemplars.html", context)
 
 
 def _earlier_reviews(finding: Finding) -> list[Review]:
@@ -195,20 +233,30 @@ def _proposed(
     return next((guess.label_id for guess in guesses if guess.is_choice), None)
 
 
-def _tags(finding: Finding, keys: dict[str, str], on: list[str]) -> list[Tag]:
+def _causes(finding: Finding, keys: dict[str, str], on: list[str]) -> SafeString:
+    """Draw the causes as checkboxes with their keys."""
     often = causes_often_here(finding)
-    return [
+    shown = tuple(keys[action] for *_, action in CAUSES)
+    return _draw_causes(shown, frozenset(often), frozenset(on))
+
+
+@lru_cache(maxsize=DRAWN)
+def _draw_causes(
+    keys: tuple[str, ...], often: frozenset[str], on: frozenset[str]
+) -> SafeString:
+    tags = [
         Tag(
-            value=cause.value,
-            label=cause.label,
-            fix=cause.fix,
-            action=f"cause_{cause.value}",
-            key=keys[f"cause_{cause.value}"],
-            is_on=cause.value in on,
-            is_often=cause.value in often,
+            value=value,
+            label=label,
+            fix=fix,
+            action=action,
+            key=key,
+            is_on=value in on,
+            is_often=value in often,
         )
-        for cause in Cause
+        for (value, label, fix, action), key in zip(CAUSES, keys, strict=True)
     ]
+    return render_to_string("review/causes.html", {"tags": tags})
 
 
 def _holder(finding: Finding, user: User) -> Claim | None:

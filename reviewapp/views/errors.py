@@ -18,8 +18,15 @@ class DomainErrorMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Pass the request on."""
-        return self._get_response(request)
+        """Pass the request on; say what an address is for that is no page."""
+        response = self._get_response(request)
+        if response.status_code != 405 or response.content or request.method != "GET":
+            return response
+        page = f"{request.path.rstrip('/').rpartition('/')[0]}/"
+        context = {"page": page, "query": request.META["QUERY_STRING"]}
+        refusal = render(request, "errors/no_page.html", context, status=405)
+        refusal.headers["Allow"] = response.headers["Allow"]
+        return refusal
 
     def process_exception(
         self, request: HttpRequest, exception: Exception

@@ -19,13 +19,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from reviewapp.access import access_dataset, access_finding, access_one, id_from
 from reviewapp.actions import reviews as actions
+from reviewapp.actions.given import last_given
 from reviewapp.actions.known import mix_in
-from reviewapp.actions.opinions import (
-    give_verdict,
-    last_given,
-    take_back,
-    take_back_last,
-)
+from reviewapp.actions.opinions import give_verdict, take_back, take_back_last
 from reviewapp.exceptions import HardmineError, Refused
 from reviewapp.forms.reviews import DecisionForm
 from reviewapp.keys import key_groups, keys_for
@@ -46,7 +42,7 @@ def next_finding(request: UserRequest, slug: str) -> HttpResponse:
     `count` how many desks it wants.
     """
     dataset = access_dataset(request.user, slug)
-    queue = read_queue(dataset, request.POST)
+    queue = read_queue(dataset, {**request.POST.dict(), **request.GET.dict()})
     if "again" in request.POST:
         actions.forget_skips(queue=queue, by=request.user)
     return _advance(request, queue)
@@ -165,8 +161,14 @@ def _next(request: UserRequest, queue: Queue) -> list[Finding]:
     beside = _ids(request.POST.get("beside", ""))
     count = min(id_from(request.POST.get("count", "")) or 1, settings.CLAIM_BATCH)
     # Without a script nothing is held ready: the batch is there for the next pages.
-    limit = len(beside) + count if _is_script(request) else None
-    free = actions.claim(queue=queue, by=request.user, limit=limit, without=beside)
+    limit = len(beside) + count if _is_script(request) else settings.CLAIM_BATCH
+    free = actions.claim(
+        queue=queue,
+        by=request.user,
+        limit=limit,
+        without=beside,
+        ahead=settings.CLAIM_BATCH - 1 if _is_script(request) else 0,
+    )
     mixed = mix_in(queue=queue, by=request.user, findings=free)
     return [finding for finding in mixed if finding.pk not in beside][:count]
 

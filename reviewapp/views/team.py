@@ -21,6 +21,7 @@ from reviewapp.models.people import role_on
 from reviewapp.second_opinions import (
     as_disputed,
     as_flagged,
+    count_set_aside,
     disputed_findings,
     flagged_findings,
     in_words,
@@ -114,7 +115,7 @@ def second(request: UserRequest, slug: str) -> HttpResponse:
     after = request.GET.get("after")
     if disputed:
         page = disputed_findings(dataset, after)
-        cases = as_disputed(page.rows)
+        cases = as_disputed(page.rows, request.user)
     else:
         page = flagged_findings(dataset, after)
         cases = as_flagged(page.rows, request.user)
@@ -122,6 +123,7 @@ def second(request: UserRequest, slug: str) -> HttpResponse:
         "dataset": dataset,
         "role": role,
         "disputed": disputed,
+        "left": count_set_aside(dataset, COUNTED),
         "cases": [(case, uuid4()) for case in cases],
         "next": page.next,
         "labels": dataset.labels.current(),

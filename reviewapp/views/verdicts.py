@@ -6,7 +6,8 @@ import string
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -14,8 +15,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from reviewapp.access import access_dataset, id_from
-from reviewapp.actions.lines import Line, last_lines, take_line_back
-from reviewapp.actions.opinions import GivenRow, Kind
+from reviewapp.actions.given import MOMENT, GivenRow
+from reviewapp.actions.lines import Line, kind_and_id, last_lines, take_line_back
 from reviewapp.exceptions import HardmineError, Refused
 from reviewapp.keys import OFF
 from reviewapp.models import DismissReason, Finding, FixItem, Review, Verdict
@@ -87,11 +88,6 @@ class Entry:
         """Return how many have no thumbnail here."""
         return max(0, len(self.line.rows) - THUMBNAILS)
 
-    @property
-    def is_undone(self) -> bool:
-        """Whether nothing of it stands."""
-        return not self.line.standing
-
 
 @require_GET
 def index(request: UserRequest, slug: str) -> HttpResponse:
@@ -108,10 +104,11 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
 
 @require_POST
 def undo(request: UserRequest, slug: str) -> HttpResponse:
-    """Take one line back: the field `line` names it as kind-id."""
+    """Take one line back: the field `line` has the name of its first verdict."""
     dataset = access_dataset(request.user, slug)
-    kind, pk = _line_named(request.POST.get("line", ""))
     try:
+        finding, at = _named(request.POST.get("line", ""))
+        kind, pk = kind_and_id(finding=finding, at=at, dataset=dataset, by=request.user)
         taken = take_line_back(kind=kind, pk=pk, dataset=dataset, by=request.user)
     except HardmineError as error:
         messages.error(request, str(error))
@@ -124,26 +121,29 @@ def undo(request: UserRequest, slug: str) -> HttpResponse:
     return redirect("review-verdicts", slug=slug)
 
 
-def _line_named(text: str) -> tuple[Kind, int]:
-    name, _, number = text.partition("-")
-    pk = id_from(number)
-    kinds: tuple[Kind, ...] = get_args(Kind)
-    for kind in kinds:
-        if kind == name and pk is not None:
-            return kind, pk
-    raise Refused("Choose the verdict to undo from the list.")
+def _named(line: str) -> tuple[int, datetime]:
+    """Read a `GivenRow.name`: the finding's id, and when the verdict was given."""
+    number, _, moment = line.partition("-")
+    finding = id_from(number)
+    try:
+        at = datetime.strptime(moment, MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        finding = None
+    if finding is None:
+        raise Refused("Choose the verdict to undo from the list.")
+    return finding, at
 
 
 def _entries(lines: list[Line], user: User) -> list[Entry]:
-    reviews = [row for line in lines for row in line.standing if row.kind == "review"]
+    reviews = [row for line in lines for row in line.rows if row.kind == "review"]
     obstacles = _obstacles(reviews)
     frozen = _frozen(reviews)
     keys = iter("" if user.keys.get(OFF) else KEYS)
     entries = []
     for line in lines:
-        mine = [row.pk for row in line.standing if row.kind == "review"]
+        mine = [row.pk for row in line.rows if row.kind == "review"]
         why = [obstacles[pk] for pk in mine if pk in obstacles]
-        can_undo = len(line.standing) > len(why)
+        can_undo = len(line.rows) > len(why)
         entries.append(
             Entry(
                 line=line,
@@ -158,13 +158,7 @@ def _entries(lines: list[Line], user: User) -> list[Entry]:
 
 def _obstacles(reviews: Collection[GivenRow]) -> dict[int, str]:
     """Return review id -> what stands against its undo."""
-    last = {
-        review.finding_id: review
-        for review in Review.objects.standing()
-        .filter(finding__in=[row.finding.pk for row in reviews])
-        .select_related("reviewer")
-        .order_by("id")
-    }
+    last = Review.objects.standing().last_of([row.finding.pk for row in reviews])
     found = {}
     for row in reviews:
         later = last.get(row.finding.pk)

@@ -44,6 +44,7 @@
       byId("grid-none").hidden = more;
     }
     settle();
+    if (html !== undefined) returnTo();
     refresh();
     say(said);
     if (before) go(list.firstElementChild);
@@ -141,6 +142,31 @@
       return null; // storage is switched off
     }
   })();
+  // The desk is left by going back: then what was selected is selected again.
+  const PLACE = `hardmine.grid.${form.action}`;
+  let place = null; // while the tiles are still to come
+  const leaveFor = (tile) => {
+    const ids = (tiles) => tiles.map(({ dataset }) => dataset.id);
+    const [at, all] = [shown().indexOf(tile), ids(shown())];
+    // The one that is decided on the desk is gone: its neighbours come next.
+    const near = [...all.slice(at), ...all.slice(0, at).reverse()];
+    memory?.setItem(PLACE, JSON.stringify({ chosen: ids(chosen()), near }));
+  };
+  const comeBack = () => {
+    place = JSON.parse(memory?.getItem(PLACE) ?? "null");
+    memory?.removeItem(PLACE);
+  };
+  const returnTo = () => {
+    if (!place) return;
+    const { chosen: was, near } = place;
+    place = null;
+    set(open().filter(({ dataset }) => was.includes(dataset.id)), true);
+    const tiles = new Map(shown().map((tile) => [tile.dataset.id, tile]));
+    go(near.map((id) => tiles.get(id)).find(Boolean));
+  };
+  list.addEventListener("click", ({ target }) => {
+    if (target.closest(".tile__open")) leaveFor(target.closest(".tile"));
+  });
   const { reason } = form.elements;
   let usual = memory?.getItem("hardmine.reason") ?? reason.options[0].value;
   reason.addEventListener("change", () => {
@@ -215,7 +241,7 @@
   };
   const onTile = (event) => {
     if (event.target.closest("a, button, summary") || !here()) return false;
-    if (event.key === "Enter") window.location.assign(here().querySelector(".tile__open").href);
+    if (event.key === "Enter") here().querySelector(".tile__open").click();
     else if (event.key === " " && !list.contains(event.target)) go(here());
     else return false;
     return true;
@@ -252,10 +278,13 @@
     navigator.sendBeacon(form.dataset.release, body);
   });
   window.addEventListener("pageshow", (event) => {
-    if (event.persisted) next(); // what it held was given back when it was left
+    if (!event.persisted) return;
+    comeBack();
+    next(); // what it held was given back when it was left
   });
   byId("grid-all").hidden = false;
   byId("grid-help").hidden = false;
+  comeBack();
   settle();
   next();
 })();

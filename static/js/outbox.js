@@ -221,6 +221,10 @@
   };
 
   window.addEventListener("online", () => { outbox.send(); });
+  // Who was signed out may have signed in in another tab.
+  window.addEventListener("focus", () => {
+    if (outbox.state === "signed out") outbox.send();
+  });
   window.addEventListener("storage", (event) => {
     if (event.key?.startsWith(WAITING) || event.key?.startsWith(REFUSED)) change();
   });

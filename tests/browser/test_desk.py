@@ -46,6 +46,11 @@ def test_causes_and_a_note_go_with_the_verdict(pets, rita, sign_in):
     page.keyboard.press("p")
     page.keyboard.press("h")
     page.keyboard.press("n")
+    # Below the fold at first: the key brings it into view.
+    note = page.evaluate(
+        "document.getElementById('note').getBoundingClientRect().bottom"
+    )
+    assert 0 < note <= page.viewport_size["height"]
     page.keyboard.type("c is a letter here")
     page.keyboard.press("Escape")
     press(page, "c")

@@ -145,12 +145,45 @@ def test_who_was_signed_out_loses_nothing(pets, rita, sign_in):
     judged = press(page, "c")
     page.wait_for_selector("text=You are signed out. 1 verdict waits")
     page.click("#outbox >> text=Sign in")
-    page.fill("input[name=username]", rita.username)
-    page.fill("input[name=password]", "correct horse battery")
-    page.click("main button[type=submit]")
+    sign_in_by_form(page, rita)
     page.wait_for_url("**/review/**")
     settle(page)
     assert decided() == [judged]
+
+
+def sign_in_by_form(page: Any, user: Any) -> None:
+    page.fill("input[name=username]", user.username)
+    page.fill("input[name=password]", "correct horse battery")
+    page.click("main button[type=submit]")
+
+
+def test_who_signs_in_in_another_tab_has_nothing_to_send_again(pets, rita, sign_in):
+    page = sign_in(rita)
+    start(page)
+    Session.objects.all().delete()
+    judged = press(page, "c")
+    page.wait_for_selector("text=You are signed out. 1 verdict waits")
+    other = page.context.new_page()
+    other.goto("/sign-in/")
+    sign_in_by_form(other, rita)
+    other.wait_for_url("**/")
+    other.close()
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    settle(page)
+    assert decided() == [judged]
+
+
+def test_a_form_of_an_ended_session_leads_back_to_its_page(pets, rita, sign_in):
+    page = sign_in(rita, java_script_enabled=False)
+    desk = f"/datasets/animals/review/{pets.findings[0].pk}/?lane=model"
+    page.goto(desk)
+    Session.objects.all().delete()
+    page.click("#desk [data-action=confirm]")
+    assert "what you sent was not carried out" in page.inner_text("#notices")
+    sign_in_by_form(page, rita)
+    assert page.url.endswith(desk)
+    page.click("#desk [data-action=confirm]")
+    assert decided() == [pets.findings[0].pk]
 
 
 def become(page: Any, client: Client) -> None:

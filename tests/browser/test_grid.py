@@ -16,6 +16,7 @@ from PIL import Image
 from reviewapp.models import Claim, Finding, Label, Review, Standing, Verdict
 from reviewapp.thumbnails import SIZES, thumbnail_name
 from tests.axe import problems_of
+from tests.browser.desks import press, settle
 from tests.reviewing import decide
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -231,7 +232,7 @@ def test_leaving_gives_back_what_is_held(grid):
 
 def test_what_waits_to_be_sent_stays_held(grid):
     page = grid()
-    page.route("**/grid/decide/", lambda route: route.abort())
+    page.route("**/grid/decide/**", lambda route: route.abort())
     page.locator(".tile__image").nth(0).click()
     page.keyboard.press("d")
     page.wait_for_selector("#outbox >> text=kept in this browser")
@@ -244,7 +245,7 @@ def test_the_list_of_keys_has_those_that_are_there(grid, rita):
     rita.keys = {"help": ";", "flag": ""}
     rita.save()
     page = grid()
-    assert page.locator("#grid-help").inner_text() == "Keys ;"
+    assert page.locator("#grid-help").inner_text().split() == ["Keys", ";"]
     page.keyboard.press(";")
     assert "flag" not in page.locator("#grid-keys").inner_text()
 
@@ -292,6 +293,42 @@ def test_z_enlarges_and_enter_opens_the_desk(grid, pictured):
     assert selected(page) == 1
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/review/{pictured.findings[1].pk}/**")
+
+
+def test_who_comes_back_from_the_desk_finds_the_selection(grid, pictured):
+    page = grid()
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    third = pictured.findings[2].pk
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/review/{third}/**")
+
+    def here() -> int:
+        at = "() => document.activeElement.closest('.tile')?.dataset.id"
+        return int(page.wait_for_function(at).json_value())
+
+    page.go_back()
+    assert here() == third
+    assert (tiles(page), selected(page)) == (N, 2)
+    # Decided on the desk it is gone: the next one follows.
+    follows = page.evaluate(
+        "document.activeElement.closest('.tile').nextElementSibling.dataset.id"
+    )
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/review/{third}/**")
+    assert press(page, "c") == third
+    settle(page)
+    page.go_back()
+    assert here() == int(follows)
+    assert (tiles(page), selected(page)) == (N - 1, 2)
+    # A grid that is opened anew has nothing selected.
+    page.goto("/datasets/animals/review/grid/?size=25")
+    page.wait_for_selector(".tile")
+    assert selected(page) == 0
+    assert page.problems == []
 
 
 def test_a_tap_selects_and_a_long_press_enlarges(grid):

@@ -296,7 +296,6 @@ def test_lines_show_a_batch_as_one_and_others_alone(world, rita):
     say(world, rita, others)
     lines = last_lines(dataset=world.dataset, by=rita)
     assert [len(line.rows) for line in lines] == [2, 1]
-    assert [len(line.standing) for line in lines] == [2, 1]
 
 
 def test_a_batch_longer_than_the_first_look_is_one_line(world, rita, monkeypatch):

@@ -20,6 +20,7 @@ from reviewapp.models import (
     Sample,
     Scan,
 )
+from reviewapp.rows import exemplars_for
 from tests import scanning
 from tests.images import write_image
 from tests.reviewapp.artefacts import FAR, looks, pictured
@@ -88,7 +89,7 @@ def test_the_desk_sees_both_classes_as_they_are_now(scan, django_assert_num_quer
     itself = Exemplar.objects.filter(label__name="cat", place=3)
     itself.update(sample=finding.sample, digest=finding.digest)
     with django_assert_num_queries(1):  # the exemplars
-        rows = [(row.label_id, row.place) for row in Exemplar.objects.for_desk(finding)]
+        rows = [(row.label_id, row.place) for row in exemplars_for(finding)]
     cat, dog = finding.true_label_id, finding.predicted_label_id
     assert rows == sorted(
         [(cat, n) for n in range(3)] + [(dog, n) for n in range(1, 4)]

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from reviewapp.actions import known as known_actions
+from reviewapp.actions.given import last_given
 from reviewapp.actions.known import (
     add_known_answer,
     as_new,
@@ -19,7 +20,7 @@ from reviewapp.actions.known import (
     mix_in,
     remove_known_answer,
 )
-from reviewapp.actions.opinions import give_verdict, last_given, take_back_last
+from reviewapp.actions.opinions import give_verdict, take_back_last
 from reviewapp.actions.reviews import Decision, claim, decide, release, skip
 from reviewapp.exceptions import FindingChanged, FindingHeld, Refused
 from reviewapp.models import (

@@ -9,13 +9,12 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
+from reviewapp.actions.given import last_given, last_standing
 from reviewapp.actions.opinions import (
     SAID,
     give_verdict,
     is_plain,
     is_under_overlap,
-    last_given,
-    last_standing,
     take_back,
     take_back_last,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
 from axes.models import AccessAttempt
@@ -45,6 +46,39 @@ def test_a_page_asks_for_a_sign_in_and_leads_back(rita):
     assert sign_in("rita", PASSWORD, next=address).url == address
 
 
+DECIDE = reverse("finding-decide", args=["animals", 1])
+DESK = reverse("review-finding", args=["animals", 1])
+
+
+@pytest.mark.parametrize(
+    ("referrer", "back"),
+    [
+        (f"http://testserver{DESK}?lane=label", f"{DESK}?lane=label"),
+        (f"http://testserver{DESK}", DESK),
+        (f"http://example.com{DESK}", DECIDE),
+        ("http://testserver.example.com/x/", DECIDE),
+        ("http://[", DECIDE),
+        ("javascript:alert(1)", DECIDE),
+        ("", DECIDE),
+    ],
+)
+def test_a_form_sent_after_the_session_ended_leads_back_to_its_page(db, referrer, back):
+    client = Client(headers={"Referer": referrer} if referrer else {})
+    response = client.post(DECIDE, {"verdict": "confirm"})
+    assert response.url == f"{SIGN_IN}?{urlencode({'next': back}, safe='/')}"
+    page = client.get(response.url).content.decode()
+    assert "what you sent was not carried out. Sign in, then send it again." in page
+    assert f'name="next" value="{back}"' in page
+
+
+def test_an_address_that_is_no_page_leads_to_one(rita, client_of):
+    response = client_of(rita).get(f"{DECIDE}?lane=label")
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "POST"
+    assert f'href="{DESK}?lane=label"' in response.content.decode()
+    assert "form" in client_of(rita).get(reverse("sign-out")).content.decode()
+
+
 def test_a_sign_in_never_leads_to_another_site(rita, throttle):
     assert sign_in("rita", PASSWORD, next="https://example.com/").url == "/"
 
@@ -75,6 +109,13 @@ def test_a_name_that_no_account_can_have_is_refused_before_it_is_looked_up(
 def test_a_session_cookie_with_a_nul_is_nobodys(db):
     response = Client().get(ACCOUNT, headers={"Cookie": r'sessionid="\000aaaaaaaaaaa"'})
     assert response.url == f"{SIGN_IN}?next={ACCOUNT}"
+
+
+def test_ones_account_leads_to_ones_verdicts_and_keys(rita, dataset, client_of):
+    page = client_of(rita).get(ACCOUNT).content.decode()
+    assert f'href="{reverse("review-verdicts", args=[dataset.slug])}"' in page
+    assert 'href="#keys-title"' in page
+    assert 'id="keys-title"' in page
 
 
 def test_signing_out_is_a_post(rita, client_of):

@@ -34,7 +34,8 @@ from reviewapp.pagination import keyset_page
 from tests import factories
 from tests.reviewing import decide, queue_of
 
-pytestmark = pytest.mark.django_db
+# In one process: the crowd takes seconds to make.
+pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("crowd")]
 
 LABELS, ROWS = 12, 20_000
 BIG = {
@@ -70,9 +71,9 @@ SELECT %(dataset)s, %(model)s, id, label_id, p,
                   %% %(labels)s END AS p
           FROM reviewapp_sample WHERE dataset_id = %(dataset)s) s;
 INSERT INTO reviewapp_review
-       (finding_id, finding_version, reviewer_id, verdict, label_before_id, state_before,
+       (dataset_id, finding_id, finding_version, reviewer_id, verdict, label_before_id, state_before,
         causes, superseded, reason, note, created_at)
-SELECT id, 0, CASE WHEN id %% 3 = 0 THEN %(by)s ELSE %(other)s END,
+SELECT dataset_id, id, 0, CASE WHEN id %% 3 = 0 THEN %(by)s ELSE %(other)s END,
        CASE review_state WHEN 'confirmed' THEN 'confirm' ELSE 'dismiss' END,
        true_label_id, 'open',
        CASE WHEN id %% 100 = 0 THEN '{blur}'::varchar[] ELSE '{}' END, '[]', '', '', now()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import pytest
 from django.db import connection
 from django.test import Client
@@ -59,8 +62,25 @@ def test_the_lanes_part_the_errors(page_of, world):
 def test_the_order_is_kept_in_every_form(page_of):
     page = page_of("?order=newest")
     assert '<option value="newest" selected>' in page.text
-    assert page.text.count('<input type="hidden" name="order" value="newest">') == 2
+    assert '<input type="hidden" name="order" value="newest">' in page.text
+    rows = re.findall(r'(?:formaction|href)="(\S*?)\?(true_label=\S*?)"', page.text)
+    assert [path.rsplit("/", 2)[1] for path, _ in rows] == ["next", "grid"]
+    assert all(query.endswith("&amp;order=newest") for _, query in rows)
     assert 'value="learned"' not in page.text
+
+
+def test_the_button_of_a_row_goes_through_its_confusion(
+    page_of, world, rita, client_of
+):
+    (other,) = world.add_findings(1, true=0, predicted=2)
+    page = page_of("?order=newest").text
+    _, address = re.findall(r'formaction="(\S*?)"', page)
+    response = client_of(rita).post(unescape(address))
+    fields = (
+        f"true_label={other.true_label_id}&predicted_label={other.predicted_label_id}"
+    )
+    desk = reverse("review-finding", args=["animals", other.pk])
+    assert response.url == f"{desk}?{fields}&order=newest"
 
 
 def test_a_learned_order_is_offered_and_says_how_much_better(page_of, world):

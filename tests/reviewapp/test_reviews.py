@@ -160,6 +160,7 @@ def test_the_ledger_follows_reviews(world, rita):
 def test_the_database_keeps_one_verdict_per_version(world, rita, lena):
     review = decide(finding=world.findings[0], by=rita, verdict=CONFIRM, version=0)
     copy = Review(
+        dataset=world.dataset,
         finding=review.finding,
         finding_version=0,
         reviewer=lena,

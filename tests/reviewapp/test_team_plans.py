@@ -16,9 +16,9 @@ ROWS = 60_000  # one every ten minutes: some 1,000 of them in seven days
 
 REVIEWS = """
 INSERT INTO reviewapp_review
-       (finding_id, finding_version, reviewer_id, verdict, label_before_id, state_before,
-        causes, superseded, reason, note, created_at)
-SELECT %(finding)s, i, (%(by)s::bigint[])[1 + i %% 4], 'dismiss', %(label)s, 'open', '{}', '[]', '', '',
+       (dataset_id, finding_id, finding_version, reviewer_id, verdict, label_before_id,
+        state_before, causes, superseded, reason, note, created_at)
+SELECT %(dataset)s, %(finding)s, i, (%(by)s::bigint[])[1 + i %% 4], 'dismiss', %(label)s, 'open', '{}', '[]', '', '',
        now() - (%(rows)s - i) * interval '10 minutes'
   FROM generate_series(1, %(rows)s) i
 """
@@ -37,6 +37,7 @@ def veteran(world, rita, lena, alice):
     people = [rita, lena, alice, factories.UserFactory()]
     finding = world.findings[0]
     values = {
+        "dataset": finding.dataset_id,
         "finding": finding.pk,
         "by": [user.pk for user in people],
         "label": finding.true_label_id,

@@ -201,6 +201,44 @@ def test_a_reviewer_cannot_decide_a_dispute(dispute, rita, client_of):
     assert fresh(dispute).review_state == Finding.ReviewState.DISPUTED
 
 
+def test_a_lead_does_not_decide_their_own_dispute(world, rita, lena, alice, client_of):
+    world.dataset.overlap = 2
+    world.dataset.save()
+    finding = world.findings[0]
+    for by, verdict in ((rita, Verdict.CONFIRM), (lena, Verdict.DISMISS)):
+        decision = Decision(verdict, 0)
+        give_verdict(finding=fresh(finding), by=by, decision=decision)
+    client = client_of(lena)
+    assert "You gave one of these opinions: another lead" in text_of(
+        client.get(DISPUTED)
+    )
+    address = reverse("team-decide", args=["animals", finding.pk])
+    sent = {"version": "0", "verdict": "dismiss"}
+    page = text_of(client.post(address, sent, follow=True))
+    assert "do not agree: another lead decides. Your verdict was not recorded." in page
+    assert fresh(finding).review_state == Finding.ReviewState.DISPUTED
+    # Alice, who administers it, could; without her nobody else is left.
+    assert "another lead decides" not in text_of(client_of(alice).get(DISPUTED))
+    world.dataset.memberships.filter(user=alice).delete()
+    page = text_of(client.get(DISPUTED))
+    assert "No other lead is left to decide, so you may." in page
+    client.post(address, sent)
+    assert fresh(finding).review_state == Finding.ReviewState.DISMISSED
+
+
+@pytest.mark.parametrize("address", [TEAM, SECOND, DISPUTED])
+def test_every_tab_says_how_much_waits_in_the_others(
+    address, dispute, world, lena, bob, client_of
+):
+    world.dataset.overlap = 1
+    world.dataset.save()
+    for finding in world.findings[1:]:
+        decide(finding=finding, by=bob, verdict=Verdict.FLAG)
+    page = text_of(client_of(lena).get(address))
+    assert "Flagged (2)" in page
+    assert "Disputed (1)" in page
+
+
 def test_a_flag_comes_with_its_note_to_everybody_else(world, rita, bob, client_of):
     decide(finding=world.findings[0], by=rita, verdict=Verdict.FLAG, note="cat or fox?")
     assert "somebody else decides" in text_of(client_of(rita).get(SECOND))
@@ -254,12 +292,12 @@ def test_the_queries_of_second_opinions_do_not_grow(
     client = client_of(bob)
     decide(finding=world.findings[0], by=rita, verdict=Verdict.FLAG)
     client.get(SECOND)
-    # session, user, data set, role, findings, flags, labels
-    with django_assert_num_queries(7):
+    # session, user, data set, role, findings, flags, two counts, labels
+    with django_assert_num_queries(9):
         client.get(SECOND)
     for finding in world.add_findings(10):
         decide(finding=finding, by=rita, verdict=Verdict.FLAG)
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(9):
         client.get(SECOND)
 
 

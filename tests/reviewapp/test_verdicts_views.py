@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
@@ -9,8 +11,10 @@ from django.urls import reverse
 
 from reviewapp.actions.bulk import decide_many
 from reviewapp.actions.fixsets import freeze_fix_set
+from reviewapp.actions.known import add_known_answer
+from reviewapp.actions.opinions import give_verdict
 from reviewapp.actions.reviews import Decision
-from reviewapp.models import Finding, FixSet, Review, Sample, Verdict
+from reviewapp.models import Finding, FixSet, KnownAttempt, Review, Sample, Verdict
 from tests.reviewing import decide
 
 LIST = reverse("review-verdicts", args=["animals"])
@@ -27,7 +31,7 @@ def entries(client):
 
 
 def test_an_empty_list_says_what_to_do(world, client):
-    assert b"No verdict yet" in client.get(LIST).content
+    assert b"No verdict<" in client.get(LIST).content
 
 
 def test_lines_say_what_was_said(world, labels, rita, client):
@@ -53,16 +57,48 @@ def test_a_list_of_others_is_their_own(world, lena, client):
     assert entries(client) == []
 
 
-def test_a_line_is_undone_and_stays_as_undone(world, rita, client):
+def test_a_line_is_undone_once_and_leaves_the_list(world, rita, client):
     review = decide(finding=world.findings[0], by=rita, verdict=Verdict.CONFIRM)
-    page = client.post(UNDO, {"line": f"review-{review.pk}"}, follow=True)
+    line = entries(client)[0].first.name
+    page = client.post(UNDO, {"line": line}, follow=True)
     assert "1 undone." in page.content.decode()
-    (entry,) = page.context["entries"]
-    assert entry.is_undone
-    assert not entry.can_undo
+    assert page.context["entries"] == []
     assert Finding.objects.get(pk=review.finding_id).review_state == "open"
-    again = client.post(UNDO, {"line": f"review-{review.pk}"}, follow=True)
-    assert "was undone already" in again.content.decode()
+    again = client.post(UNDO, {"line": line}, follow=True)
+    assert "This verdict was undone already." in again.content.decode()
+
+
+def test_nothing_tells_a_known_answer_from_a_finding(world, rita, lena, alice, client):
+    """Both are dismissed for the same reason with the same note, and undone."""
+    known, plain, _ = world.findings
+    decide(finding=known, by=alice, verdict=Verdict.CONFIRM)
+    known.refresh_from_db()
+    add_known_answer(finding=known, by=lena)
+    said = {"reason": "duplicate", "causes": ["blur"], "note": "seen before"}
+    for finding in (known, plain):
+        give_verdict(
+            finding=finding,
+            by=rita,
+            decision=Decision(Verdict.DISMISS, finding.version, **said),
+        )
+    assert (Review.objects.by(rita).count(), KnownAttempt.objects.count()) == (1, 1)
+
+    def lines(page):
+        html = page.content.decode().split('<li class="line">')[1:]
+        words = [re.sub(r"[0-9a-f]{64}|test/\d+", "", line) for line in html]
+        return [re.sub(r"\d+", "1", line.partition("</li>")[0]) for line in words]
+
+    one, other = lines(client.get(LIST))
+    assert one == other
+    assert "duplicate" in one
+    assert "seen before" in one
+    answers = [
+        client.post(UNDO, {"line": entry.first.name}, follow=True).content.decode()
+        for entry in [*entries(client), *entries(client)]
+    ]
+    notices = [re.search(r'(?s)id="notices".*?</div>', page)[0] for page in answers]
+    assert notices[0] == notices[1] != notices[2] == notices[3]
+    assert entries(client) == []
 
 
 def test_it_says_what_stands_against_an_undo(world, labels, rita, lena, client):
@@ -91,13 +127,12 @@ def test_a_batch_says_how_much_of_it_cannot_be_undone(world, rita, lena, client)
     assert entry.why_not == (
         "1 of them cannot be undone: lena gave the verdict confirm later."
     )
-    line = f"{entry.first.kind}-{entry.first.pk}"
-    page = client.post(UNDO, {"line": line}, follow=True).content.decode()
+    page = client.post(UNDO, {"line": entry.first.name}, follow=True).content.decode()
     assert "2 undone. 1 stay as they are. The finding got another verdict" in page
 
 
 def test_a_frozen_set_is_named_and_marked_stale(world, rita, lena, client):
-    review = decide(finding=world.findings[0], by=rita, verdict=Verdict.CONFIRM)
+    decide(finding=world.findings[0], by=rita, verdict=Verdict.CONFIRM)
     freeze_fix_set(
         dataset=world.dataset,
         name="week 7",
@@ -106,7 +141,7 @@ def test_a_frozen_set_is_named_and_marked_stale(world, rita, lena, client):
     )
     (entry,) = entries(client)
     assert entry.frozen_in == ["week 7"]
-    client.post(UNDO, {"line": f"review-{review.pk}"})
+    client.post(UNDO, {"line": entry.first.name})
     assert "rita took back" in FixSet.objects.get().stale_because
 
 
@@ -121,15 +156,27 @@ def test_a_blind_opinion_is_a_line_like_any_other(world, rita, client):
     )
     (entry,) = entries(client)
     assert entry.said == "confirmed"
-    line = f"{entry.first.kind}-{entry.first.pk}"
-    assert b"1 undone." in client.post(UNDO, {"line": line}, follow=True).content
+    page = client.post(UNDO, {"line": entry.first.name}, follow=True)
+    assert b"1 undone." in page.content
     assert entries(client) == []
 
 
-@pytest.mark.parametrize("line", ["", "review-", "review-x", "cat-1", "review-0"])
+NOW = "20260102T030405.000006"
+NOT_THERE = ["", "1", "1-", "-1", "review-1", f"x-{NOW}", f"1-{NOW}", f"{9**20}-{NOW}"]
+
+
+@pytest.mark.parametrize("line", [*NOT_THERE, f"1-{NOW}\0", "\ud800-1"])
 def test_a_line_that_is_not_there_is_refused(world, rita, client, line):
     decide(finding=world.findings[0], by=rita, verdict=Verdict.CONFIRM)
-    client.post(UNDO, {"line": line})
+    sent = urlencode({"line": line}, errors="surrogatepass")
+    form = "application/x-www-form-urlencoded"
+    assert client.post(UNDO, sent, content_type=form).status_code == 302
+    assert Review.objects.standing().count() == 1
+
+
+def test_a_line_of_somebody_else_is_refused(world, rita, lena, client, client_of):
+    decide(finding=world.findings[0], by=rita, verdict=Verdict.CONFIRM)
+    client_of(lena).post(UNDO, {"line": entries(client)[0].first.name})
     assert Review.objects.standing().count() == 1
 
 
@@ -146,6 +193,7 @@ def test_sixty_verdicts_take_as_many_queries_as_three(
 ):
     for finding in world.add_findings(57):
         decide(finding=finding, by=rita, verdict=Verdict.CONFIRM)
-    # Session, person, data set; reviews, opinions, attempts; later verdicts, fix sets.
-    with django_assert_max_num_queries(10):
+    # Session, person, data set; reviews, their findings, samples and undos; opinions,
+    # attempts; later verdicts, fix sets.
+    with django_assert_max_num_queries(11):
         assert len(entries(client)) == 50
