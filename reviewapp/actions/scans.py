@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from mining.specs import check_classes
 from mining.types import ScanSettings
+from reviewapp.actions.telling import tell_of_scan
 from reviewapp.exceptions import AlreadyRunning, Refused
 from reviewapp.models import Dataset, ModelVersion, Registration, Scan, Shard
 from reviewapp.models.events import record
@@ -390,4 +391,5 @@ def fail_scan(*, scan: Scan, message: str) -> Scan:
         scan.refresh_from_db()
         if failed:
             record("scan failed", scan, dataset=scan.dataset, actor=None, why=message)
+            tell_of_scan(scan=scan)
     return scan

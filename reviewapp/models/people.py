@@ -5,10 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 if TYPE_CHECKING:
     from reviewapp.models.datasets import Dataset
+
+
+class NoticeKind(models.TextChoices):
+    """What people and other programs are told of."""
+
+    SCAN = "scan.finished", "scan finished"
+    REGRESSION = "regression", "regression"
+    GATE = "gate.failed", "gate failed"
+    TEST = "test", "test"
+
+    @staticmethod
+    def chosen() -> list[tuple[str, str]]:
+        """Return those that one can ask for, with their names."""
+        return NoticeKind.choices[:-1]
 
 
 class User(AbstractUser):
@@ -16,6 +31,12 @@ class User(AbstractUser):
 
     keys: models.JSONField[dict[str, str], dict[str, str]] = models.JSONField(
         default=dict, blank=True, help_text="Action -> key, where not the usual one"
+    )
+    mails = ArrayField(
+        models.CharField(max_length=20, choices=NoticeKind.chosen()),
+        default=list,
+        blank=True,
+        help_text="What they want an e-mail of, on each of their data sets",
     )
 
     @property

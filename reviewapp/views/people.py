@@ -27,6 +27,7 @@ from reviewapp.forms.people import MemberForm, SignInForm, TokenForm
 from reviewapp.keys import OFF, changed_keys, key_groups
 from reviewapp.models import Dataset, Role
 from reviewapp.models.people import role_on
+from reviewapp.views.notices import mails_of
 from reviewapp.views.requests import UserRequest
 
 # LoginView is login_not_required already; axes throttles in the authentication backend.
@@ -76,6 +77,7 @@ def account(request: UserRequest) -> HttpResponse:
         "now": timezone.now(),
         "key_groups": key_groups(request.user),
         "keys_are_on": not request.user.keys.get(OFF),
+        "mail": mails_of(request.user),
     }
     return render(request, "people/account.html", context)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -14,9 +15,11 @@ from django.db import Error as DatabaseError
 
 from mining.exceptions import MiningError
 from reviewapp.access import id_from
+from reviewapp.actions.telling import tell_of_gate
 from reviewapp.comparing import compare_scans, figures_of
 from reviewapp.exceptions import HardmineError, Refused, plain_message
 from reviewapp.gating import (
+    Condition,
     conditions_of,
     junit_of,
     junit_of_refusal,
@@ -28,6 +31,7 @@ from reviewapp.gating import (
 from reviewapp.management.base import find_dataset
 from reviewapp.models import Comparison, Dataset, Scan
 from reviewapp.models.scans import ScanQuerySet
+from reviewapp.tasks import send_due_deliveries
 
 FAILED: Final = 1
 NOT_COMPARABLE: Final = 2
@@ -82,6 +86,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--junit", type=Path, metavar="FILE", help="write JUnit XML"
         )
+        parser.add_argument(
+            "--silent",
+            action="store_true",
+            help="tell no webhook and nobody by e-mail that the gate is closed",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -104,6 +113,7 @@ class Command(BaseCommand):
         without_seen: bool,
         max_regressions: int | None,
         min_gain: Decimal | None,
+        silent: bool,
         **options: Any,
     ) -> None:
         if max_regressions is None and min_gain is None:
@@ -143,8 +153,29 @@ class Command(BaseCommand):
         )
         _write_reports(options, report, junit_of(conditions, "\n".join(lines)))
         if result_of(conditions) == "fail":
+            if not silent:
+                self._tell(baseline, candidate, conditions, lines)
             raise CommandError("The gate is closed.", returncode=FAILED)
         self.stdout.write("The gate is open.")
+
+    def _tell(
+        self,
+        baseline: Scan,
+        candidate: Scan,
+        conditions: Sequence[Condition],
+        lines: Sequence[str],
+    ) -> None:
+        """Tell whoever wants to know; that it cannot be told changes no verdict."""
+        try:
+            tell_of_gate(
+                baseline=baseline,
+                candidate=candidate,
+                conditions=conditions,
+                summary=lines,
+            )
+            send_due_deliveries()
+        except DatabaseError as error:
+            self.stderr.write(f"Nobody is told of it: {plain_message(error)}")
 
 
 def _asked_of(figures: dict[str, Any], *, without_seen: bool) -> dict[str, Any]:
