@@ -285,7 +285,7 @@ def cheapest_threshold(
     >>> round(found.threshold, 2), found.cost, found.looks, found.errors
     (0.8, 2.0, 2, 0)
     """
-    costs = _costs(seen, error, of_class or {}, of_confusion or {})
+    costs = costs_of(seen, error, of_class or {}, of_confusion or {})
     if not 0 <= look < np.inf:
         raise ValueError("a cost must be a number, 0 or more")
     order = np.argsort(-seen.confidence)
@@ -363,13 +363,13 @@ def _ratio(part: Ints, whole: Ints) -> Floats:
     return ratio
 
 
-def _costs(
+def costs_of(
     seen: Confidences,
     error: float,
     of_class: Mapping[str, float],
     of_confusion: Mapping[tuple[str, str], float],
 ) -> Floats:
-    """Return what it costs to accept each sample, (N,)."""
+    """Return what it costs to accept each sample, (N,); see `cheapest_threshold`."""
     given = np.array([error, *of_class.values(), *of_confusion.values()])
     if not ((given >= 0) & np.isfinite(given)).all():
         raise ValueError("a cost must be a number, 0 or more")

@@ -1,0 +1,121 @@
+"""Analyses of finished scans: asked for, made once by a worker, kept."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from reviewapp.analysing import slices_of, thresholds_of
+from reviewapp.exceptions import Refused, plain_message
+from reviewapp.models import Analysis, Scan
+from reviewapp.models.events import record
+
+if TYPE_CHECKING:
+    from reviewapp.models import User
+
+logger = logging.getLogger(__name__)
+
+State, What = Analysis.State, Analysis.What
+LEASE: Final = timedelta(minutes=15)  # ten million samples take three
+LATELY: Final = timedelta(days=1)  # what is older is analysed when somebody asks
+
+
+def start_analyses(*, scan: Scan, by: User | None) -> list[Analysis]:
+    """Queue both analyses of a scan, or queue them again; the caller enqueues them.
+
+    What was found before stays until the new one is done. One that is being made already
+    is left to it.
+
+    Raises:
+        Refused: The scan is not done.
+    """
+    if not scan.is_done or not scan.artefact:
+        raise Refused(
+            f"Scan {scan.pk} is {scan.state}. Nothing was computed. Wait until it is "
+            "done, or resume it."
+        )
+    now = timezone.now()
+    asked = {"state": State.QUEUED, "requested_by": by, "requested_at": now}
+    with transaction.atomic():
+        Analysis.objects.bulk_create(
+            [Analysis(scan=scan, what=what, **asked) for what in What],
+            ignore_conflicts=True,
+        )
+        scan.analyses.idle().update(**asked, message="")
+        record("analysis started", scan, dataset=scan.dataset, actor=by)
+    return list(scan.analyses.lean().order_by("-what"))  # thresholds are quick
+
+
+def analyse_new_scans() -> list[int]:
+    """Queue the analyses of scans that ended lately and return the ids to enqueue.
+
+    Two callers at once return the same ones; a worker claims each once.
+    """
+    now = timezone.now()
+    new = (
+        Scan.objects.finished()
+        .filter(finished_at__gt=now - LATELY, analyses=None)
+        .exclude(artefact="")
+    )
+    scans = list(new.values_list("pk", flat=True))
+    Analysis.objects.bulk_create(
+        [
+            Analysis(scan_id=scan, what=what, requested_at=now)
+            for scan in scans
+            for what in What
+        ],
+        ignore_conflicts=True,
+    )
+    made = Analysis.objects.filter(scan__in=scans, state=State.QUEUED)
+    return list(made.order_by("-what", "pk").values_list("pk", flat=True))
+
+
+def requeue_silent_analyses() -> list[int]:
+    """Give analyses of dead workers back and return the ids to enqueue again.
+
+    Those that wait longer than a shard's lease are among them: their message may be lost.
+    """
+    now = timezone.now()
+    running = Analysis.objects.filter(state=State.RUNNING)
+    running.filter(heartbeat_at__lt=now - LEASE).update(state=State.QUEUED)
+    lost = now - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
+    waiting = Analysis.objects.filter(state=State.QUEUED, requested_at__lt=lost)
+    return list(waiting.order_by("pk").values_list("pk", flat=True))
+
+
+def run_analysis(*, analysis: Analysis) -> Analysis:
+    """Compute an analysis and keep what was found, or why it could not be done.
+
+    Does nothing unless the analysis is queued.
+    """
+    mine = timezone.now()
+    claimed = Analysis.objects.filter(pk=analysis.pk, state=State.QUEUED).update(
+        state=State.RUNNING, heartbeat_at=mine
+    )
+    if claimed:
+        # One that was given up, but lives on, must not write over its successor.
+        held = Analysis.objects.filter(
+            pk=analysis.pk, state=State.RUNNING, heartbeat_at=mine
+        )
+        held.update(**_outcome(analysis), finished_at=timezone.now())
+    analysis.refresh_from_db()
+    return analysis
+
+
+def _outcome(analysis: Analysis) -> dict[str, Any]:
+    """Return the columns that a run sets."""
+    try:
+        if analysis.what == What.SLICES:
+            found: dict[str, Any] = {"figures": slices_of(analysis.scan)}
+        else:
+            figures, counts = thresholds_of(analysis.scan)
+            found = {"figures": figures, "counts": counts}
+    except Exception as error:
+        logger.exception("%s failed", analysis)
+        return {"state": State.FAILED, "message": plain_message(error)}
+    return {"state": State.DONE, "message": "", **found}
