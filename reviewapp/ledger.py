@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import connection
+from django.db.models import Count, Exists, OuterRef
 
-from reviewapp.models import Confusion, ConfusionCount, Scan
+from reviewapp.models import (
+    Confusion,
+    ConfusionCount,
+    Export,
+    FixItem,
+    FixSet,
+    Scan,
+)
 
 SPARK_WIDTH, SPARK_HEIGHT = 96.0, 24.0  # pixels, as .spark in app.css
 SPARK_EDGE = 2.0  # room for the line's own width
@@ -82,15 +90,18 @@ def histories(
         .values_list("scan_id", "true_label_id", "predicted_label_id", "count")
     }
     splits = _found_in(lines) if any(scan.split for scan in scans) else {}
-    known = {scan.pk: frozenset(scan.classes) for scan in scans}
-    return [
-        LineHistory(
-            line=line,
-            counts=tuple(
-                _say(line, scan, counts, known[scan.pk], splits.get(line.pk, []))
-                for scan in scans
-            ),
+    # Read once: there are thousands of pairs of a line and a scan.
+    looked = [
+        (
+            scan.pk,
+            scan.model_version.registered_model_id,
+            scan.split,
+            frozenset(scan.classes),
         )
+        for scan in scans
+    ]
+    return [
+        LineHistory(line, _say(line, looked, counts, splits.get(line.pk, ())))
         for line in lines
     ]
 
@@ -105,19 +116,23 @@ def _found_in(lines: Sequence[Confusion]) -> dict[int, list[str]]:
 
 def _say(
     line: Confusion,
-    scan: Scan,
+    looked: Sequence[tuple[int, int, str, frozenset[int]]],
     counts: dict[tuple[int, int, int], int],
-    known: frozenset[int],
     splits: Sequence[str],
-) -> int | None:
-    if scan.model_version.registered_model_id != line.registered_model_id:
-        return None
-    pair = (line.true_label_id, line.predicted_label_id)
-    count = counts.get((scan.pk, *pair))
-    if count is not None:
-        return count
-    covered = not scan.split or scan.split in splits
-    return 0 if covered and known.issuperset(pair) else None
+) -> tuple[int | None, ...]:
+    """Return what each scan says: its id, model, split and known classes are given."""
+    model, true, predicted = (
+        line.registered_model_id,
+        line.true_label_id,
+        line.predicted_label_id,
+    )
+    said: list[int | None] = []
+    for pk, of_model, split, known in looked:
+        count = counts.get((pk, true, predicted)) if of_model == model else None
+        if count is None and of_model == model and (not split or split in splits):
+            count = 0 if true in known and predicted in known else None
+        said.append(count)
+    return tuple(said)
 
 
 def spark_lines(
@@ -144,3 +159,95 @@ def spark_lines(
         y = height - SPARK_EDGE - n / top * (height - 2 * SPARK_EDGE)
         runs[-1].append(f"{x:.1f},{y:.1f}")
     return [run for run in runs if run]
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of a confusion's findings, as its model's last scan has it.
+
+    Attributes:
+        new: First seen by it.
+        still: Seen by it and before.
+        fixed: Covered by a later scan and right.
+        regressed: Fixed before, and seen by it.
+        not_covered: Seen by an earlier scan; it did not look, or could not read them.
+        superseded: Wrong in another way now, or with another label or image.
+        is_cut: Whether only the hardest were looked at.
+    """
+
+    new: int = 0
+    still: int = 0
+    fixed: int = 0
+    regressed: int = 0
+    not_covered: int = 0
+    superseded: int = 0
+    is_cut: bool = False
+
+
+FOLLOWED = 1_000  # of those that wait and of the others; the hardest
+_OF_LINE = """
+    SELECT id, presence FROM reviewapp_finding
+     WHERE dataset_id = %(dataset)s AND true_label_id = %(true)s
+       AND predicted_label_id = %(predicted)s AND registered_model_id = %(model)s
+       AND {waiting} (review_state = 'open' AND presence IN ('seen', 'regressed'))
+     ORDER BY priority DESC, id DESC LIMIT %(limit)s"""
+# With a limit: else the planner may read all that the scan saw.
+_SEEN = """(SELECT true FROM reviewapp_sighting s
+                   WHERE s.finding_id = l.id AND s.scan_id {op} %(scan)s LIMIT 1)"""
+BECAME = f"""
+WITH looked AS MATERIALIZED (
+  ({_OF_LINE.format(waiting="")}) UNION ALL ({_OF_LINE.format(waiting="NOT")})
+)
+SELECT CASE WHEN l.presence IN ('fixed', 'superseded') THEN l.presence
+            WHEN {_SEEN.format(op="=")} IS NULL THEN 'not_covered'
+            WHEN l.presence = 'regressed' THEN 'regressed'
+            WHEN {_SEEN.format(op="<")} IS NULL THEN 'new'
+            ELSE 'still' END AS became, count(*)
+  FROM looked l GROUP BY 1
+"""  # noqa: S608 - parts of this file
+
+
+def fates_of(line: Confusion, scan: Scan) -> Fates:
+    """Return what became of a line's findings, of the hardest 2,000 at most.
+
+    Args:
+        line: The ledger line.
+        scan: The last of its model that counts.
+    """
+    values = {
+        "dataset": line.dataset_id,
+        "model": line.registered_model_id,
+        "true": line.true_label_id,
+        "predicted": line.predicted_label_id,
+        "scan": scan.pk,
+        "limit": FOLLOWED,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(BECAME, values)
+        counts: dict[str, int] = dict(cursor.fetchall())
+    return Fates(**counts, is_cut=sum(counts.values()) >= FOLLOWED)
+
+
+def claims_on(line: Confusion) -> list[FixSet]:
+    """Return the exported fix sets that hold findings of a line, the latest first.
+
+    Each with `held`, how many, and its `trained_versions` loaded.
+    """
+    done = Export.objects.filter(fix_set=OuterRef("fix_set"), state=Export.State.DONE)
+    held = dict(
+        FixItem.objects.filter(
+            Exists(done),
+            finding__dataset=line.dataset_id,
+            finding__registered_model=line.registered_model_id,
+            finding__true_label=line.true_label_id,
+            finding__predicted_label=line.predicted_label_id,
+        )
+        .order_by()
+        .values_list("fix_set")
+        .annotate(n=Count("id"))
+    )
+    sets = FixSet.objects.filter(pk__in=held).newest_first()
+    found = list(sets.prefetch_related("trained_versions__registered_model"))
+    for fix_set in found:
+        fix_set.held = held[fix_set.pk]  # type: ignore[attr-defined]
+    return found

@@ -24,7 +24,8 @@ from mining.types import Outcome
 from reviewapp.actions.confusions import update_ledger
 from reviewapp.actions.presence import settle_presence
 from reviewapp.actions.scans import fail_scan, repeat_shards
-from reviewapp.actions.standings import fold_standings
+from reviewapp.actions.standings import count_waiting, fold_standings
+from reviewapp.actions.telling import tell_of_scan
 from reviewapp.copying import copy_columns
 from reviewapp.exceptions import plain_message
 from reviewapp.models import Preparation, Scan, Shard
@@ -245,12 +246,15 @@ def _write_facts(
         update_ledger(
             dataset=scan.dataset, model=scan.model_version.registered_model, scan=scan
         )
+        waiting = count_waiting(scan.model_version.registered_model)
+        Scan.objects.filter(pk=scan.pk).update(waiting=waiting)
         Preparation.objects.get_or_create(
             scan=scan,
             what=Preparation.What.AIDS,
             defaults={"due_at": timezone.now()},
         )
     record(f"scan {state.value}", scan, dataset=scan.dataset, actor=None, **totals)
+    tell_of_scan(scan=scan)
 
 
 def _write_counts(scan: Scan, matrix: npt.NDArray[np.int64]) -> None:

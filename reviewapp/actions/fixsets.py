@@ -240,7 +240,7 @@ def run_export(*, export: Export) -> Export:
     with transaction.atomic():
         export.save()
         if export.state == Export.State.DONE:
-            _tell_ledger(export.fix_set)
+            _tell_ledger(export)
     return export
 
 
@@ -290,8 +290,14 @@ def _image_reader(fix_set: FixSet) -> Callable[[FixRow], bytes]:
     return read
 
 
-def _tell_ledger(fix_set: FixSet) -> None:
-    """Say of the confusions in an exported set that their fix is on its way."""
+def _tell_ledger(export: Export) -> None:
+    """Say of the confusions in an exported set that their fix is on its way.
+
+    A set claims them once: when one that had its chance is exported again, in another
+    format say, it does not claim what came back since.
+    """
+    fix_set = export.fix_set
+    others = fix_set.exports.filter(state=Export.State.DONE).exclude(pk=export.pk)
     note_exported(fix_set)
     pairs_by_model: dict[int, set[tuple[int, int]]] = {}
     rows = Finding.objects.misclassified().filter(fixitem__fix_set=fix_set)
@@ -304,4 +310,5 @@ def _tell_ledger(fix_set: FixSet) -> None:
             dataset=fix_set.dataset,
             model=registered,
             pairs=pairs_by_model[registered.pk],
+            exported_at=None if others.exists() else export.finished_at,
         )

@@ -7,10 +7,17 @@ from datetime import timedelta
 from typing import Final
 
 from django.db import connection, transaction
+from django.db.models import Sum
 from django.utils import timezone
 
 from reviewapp.actions.confusions import update_ledger
-from reviewapp.models import Dataset, FixSet, RegisteredModel
+from reviewapp.models import (
+    Dataset,
+    FixSet,
+    RegisteredModel,
+    Standing,
+    StandingChange,
+)
 
 FRESH: Final = timedelta(seconds=5)  # a change younger than this is left for later
 FEW: Final = 2000  # changes that a reviewer's request may add: some 10 ms
@@ -89,6 +96,15 @@ WITH folded AS (
 SELECT n::int, dataset_id, registered_model_id, true_label_id, predicted_label_id,
        is_told FROM sums
 """
+
+
+def count_waiting(model: RegisteredModel) -> int:
+    """Return how many findings of a model wait for a verdict, changes included."""
+    total = 0
+    for rows in (Standing, StandingChange):
+        found = rows.objects.filter(registered_model=model).aggregate(n=Sum("waiting"))
+        total += found["n"] or 0
+    return total
 
 
 def note_exported(fix_set: FixSet) -> int:

@@ -40,14 +40,16 @@ class KeysetPagination(BasePagination):
             queryset,
             by=cast("Keyed", view).keyset,
             after=request.query_params.get("after"),
-            size=_size(request),
+            size=page_size(request),
             parts=queryset.parts() if isinstance(queryset, FindingQuerySet) else (),
         )
-        here = request.build_absolute_uri()
-        self._next = (
-            replace_query_param(here, "after", page.next) if page.next else None
-        )
+        self.point_to(page.next, request)
         return page.rows
+
+    def point_to(self, token: str | None, request: Request) -> None:
+        """Remember the address of the next page; None: there is none."""
+        here = request.build_absolute_uri()
+        self._next = replace_query_param(here, "after", token) if token else None
 
     def get_paginated_response(self, data: Any) -> Response:
         """Return the page with the address of the next one, null at the end."""
@@ -86,7 +88,12 @@ class KeysetPagination(BasePagination):
         ]
 
 
-def _size(request: Request) -> int:
+def page_size(request: Request) -> int:
+    """Return the page size asked for.
+
+    Raises:
+        Refused: It is out of its range.
+    """
     text = request.query_params.get("page_size", str(api_settings.PAGE_SIZE))
     size = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
     if not 1 <= size <= MAX_PAGE_SIZE:

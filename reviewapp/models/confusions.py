@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q, Sum
 
@@ -105,8 +106,18 @@ class Confusion(models.Model):
         OPEN = "open", "open"
         IN_REVIEW = "in_review", "in review"
         FIX_EXPORTED = "fix_exported", "fix exported"
+        IMPROVING = "improving", "improving"
         FIXED = "fixed", "fixed"
         REGRESSED = "regressed", "back"
+
+    class Plan(models.TextChoices):
+        COLLECT = "collect", "collect more"
+        AUGMENT = "augment", "augment"
+        REWEIGHT = "reweight", "reweight"
+        FIX_LABELS = "fix_labels", "fix labels"
+        CLASSES = "classes", "split or merge classes"
+        BACKGROUND = "background", "change the background"
+        NOTHING = "nothing", "nothing"
 
     # No indexes for them: every line that a scan saw is updated when it ends.
     dataset = models.ForeignKey(
@@ -135,6 +146,28 @@ class Confusion(models.Model):
         related_name="+",
         help_text="Last that saw it",
     )
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        db_index=False,
+        related_name="+",
+        help_text="Who sees to it",
+    )
+    plan = models.CharField(
+        max_length=10, choices=Plan, blank=True, help_text="Empty: none yet"
+    )
+    target = models.PositiveIntegerField(
+        null=True, help_text="Most errors in a scan that would do"
+    )
+    claimed_at = models.DateTimeField(
+        null=True,
+        help_text="First export of a fix set that holds any of it, since it came back",
+    )
+    evidence: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict,
+        help_text="What the last scan proved, as `mining.evidence.Evidence` has it",
+    )
     updated_at = models.DateTimeField(auto_now=True)
 
     objects = ConfusionQuerySet.as_manager()
@@ -155,11 +188,27 @@ class Confusion(models.Model):
                         "open",
                         "in_review",
                         "fix_exported",
+                        "improving",
                         "fixed",
                         "regressed",
                     ]
                 ),
                 name="confusion_state_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    plan__in=[
+                        "",
+                        "collect",
+                        "augment",
+                        "reweight",
+                        "fix_labels",
+                        "classes",
+                        "background",
+                        "nothing",
+                    ]
+                ),
+                name="confusion_plan_known",
             ),
         ]
         indexes = [

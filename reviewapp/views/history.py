@@ -3,28 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, cast
 
+from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
 
+from mining.evidence import Evidence
 from reviewapp.access import access_dataset, access_one
+from reviewapp.actions.plans import LinePlan, plan_line
 from reviewapp.filters import ConfusionFilter
-from reviewapp.forms.choices import offer_choices
-from reviewapp.ledger import LineHistory, histories
-from reviewapp.models import Confusion, ConfusionEvent, RegisteredModel, Scan, Standing
-from reviewapp.pagination import keyset_page
+from reviewapp.forms.choices import Menu, offer_choices
+from reviewapp.forms.confusions import PlanForm
+from reviewapp.ledger import (
+    FOLLOWED,
+    Fates,
+    LineHistory,
+    claims_on,
+    fates_of,
+    histories,
+)
+from reviewapp.models import (
+    Confusion,
+    ConfusionEvent,
+    Dataset,
+    RegisteredModel,
+    Scan,
+    Standing,
+)
+from reviewapp.models.people import role_on
+from reviewapp.pagination import Page, keyset_page
+from reviewapp.proofs import Proof, proof_of
+from reviewapp.values import ASSUMED_SECONDS, Value, page_by_value, values_of
 from reviewapp.views.requests import UserRequest
 
 if TYPE_CHECKING:
+    from django.forms import ChoiceField
+
     from reviewapp.models.confusions import ConfusionQuerySet
 
 PAGE_SIZE = 50
 SCANS = 200  # as far back as the curve of one line goes
 SCANS_OF_ALL = 60  # the same for all lines: a sparkline has no room for more
-COLUMNS = 12  # the last scans, each with a column of its own
+COLUMNS = 4  # the last scans, each with a column of its own
 CHARTED = 8  # confusions drawn in the chart
+EVIDENCE = frozenset(field.name for field in fields(Evidence))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One ledger line as the table shows it."""
+
+    entry: LineHistory
+    value: Value
+    counts: tuple[int | None, ...]  # in the last scans
+    proof: Proof
 
 
 @require_GET
@@ -34,12 +69,7 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
     query = ConfusionFilter(
         request.GET, Confusion.objects.for_dataset(dataset), dataset=dataset
     )
-    page = keyset_page(
-        cast("ConfusionQuerySet", query.qs).with_names(),
-        by=("present", "peak", "id"),
-        after=request.GET.get("after"),
-        size=PAGE_SIZE,
-    )
+    page = _page(dataset, query, request.GET.get("after"))
     finished = (
         Scan.objects.for_dataset(dataset).finished().counted().lean().newest_first()
     )
@@ -47,15 +77,27 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         finished = finished.of_model(model)
     scans = list(finished[:SCANS_OF_ALL])[::-1]
     lines = histories(lines=page.rows, scans=scans)
+    values = values_of(dataset, page.rows)
     offer_choices(query.form, dataset)
+    for name in ("state", "owner", "plan", "ordering"):
+        field = cast("ChoiceField", query.form.fields[name])
+        field.widget = Menu(choices=field.choices)
     context = {
         "dataset": dataset,
         "form": query.form,
-        "lines": lines,
+        "order": query.order,
         "scans": len(scans),
         "columns": scans[-COLUMNS:],
-        "rows": [(entry, entry.counts[-COLUMNS:]) for entry in lines],
-        "next": page.next,
+        "rows": [
+            Row(
+                entry,
+                values[entry.line.pk],
+                entry.counts[-COLUMNS:],
+                proof_of(entry.line.evidence),
+            )
+            for entry in lines
+        ],
+        "page": page,
         "has_several_models": len({row.registered_model_id for row in page.rows}) > 1,
         "errors_figure": errors_figure(scans),
         "lines_figure": lines_figure(scans, lines[:CHARTED]),
@@ -63,12 +105,54 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
     return render(request, "history/index.html", context)
 
 
+def _page(
+    dataset: Dataset, query: ConfusionFilter, after: str | None
+) -> Page[Confusion]:
+    lines = cast("ConfusionQuerySet", query.qs).with_names().select_related("owner")
+    if query.order:
+        return page_by_value(
+            dataset, lines, order=query.order, after=after, size=PAGE_SIZE
+        )
+    return keyset_page(lines, by=("present", "peak", "id"), after=after, size=PAGE_SIZE)
+
+
 @require_GET
 def detail(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
-    """Show one ledger line: its errors in every scan, its events, its findings."""
+    """Show one ledger line: its proof, value, plan, scans, events and findings."""
     dataset = access_dataset(request.user, slug)
+    return _detail(request, dataset, _access_line(dataset, confusion_id))
+
+
+@require_POST
+def plan(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
+    """Set owner, plan and target (lead), or take a line and give it up (reviewer)."""
+    dataset = access_dataset(request.user, slug)
+    line = _access_line(dataset, confusion_id)
+    if "take" in request.POST or "give_up" in request.POST:
+        owner = request.user if "take" in request.POST else None
+        plan = replace(LinePlan.of(line), owner=owner)
+    else:
+        form = PlanForm(request.POST, line=line)
+        if not form.is_valid():
+            return _detail(request, dataset, line, form=form)
+        plan = form.line_plan()
+    plan_line(line=line, plan=plan, by=request.user)
+    messages.success(request, "Saved.")
+    return redirect("confusion-detail", slug, confusion_id)
+
+
+def _access_line(dataset: Dataset, confusion_id: int) -> Confusion:
     ledger = Confusion.objects.for_dataset(dataset).with_names()
-    line = access_one(ledger, pk=confusion_id)
+    return access_one(ledger.select_related("owner", "dataset"), pk=confusion_id)
+
+
+def _detail(
+    request: UserRequest,
+    dataset: Dataset,
+    line: Confusion,
+    *,
+    form: PlanForm | None = None,
+) -> HttpResponse:
     finished = (
         Scan.objects.for_dataset(dataset).finished().counted().lean().newest_first()
     )
@@ -77,9 +161,16 @@ def detail(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
     pair = (line.true_label_id, line.predicted_label_id)
     standings = Standing.objects.of_model(line.registered_model).of_pairs([pair])
     standing = standings.first() or Standing()
+    fates = fates_of(line, scans[-1]) if scans else Fates()
     context = {
         "dataset": dataset,
         "line": line,
+        "role": role_on(request.user, dataset),
+        "form": form or PlanForm(line=line),
+        "proof": proof_of(line.evidence),
+        "value": values_of(dataset, [line])[line.pk],
+        "assumed_seconds": ASSUMED_SECONDS,
+        "claims": claims_on(line) if standing.is_exported else [],
         "entry": entry,
         "rows": list(zip(scans, entry.counts, strict=True))[::-1],
         "events": [
@@ -94,9 +185,28 @@ def detail(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
             ("Reviewed", "show=reviewed", standing.reviewed),
             ("Still seen", "show=present", standing.present),
         ],
+        "fates": _fates(fates),
+        "followed": 2 * FOLLOWED if fates.is_cut else None,
+        "last_scan": scans[-1] if scans else None,
         "figure": lines_figure(scans, [entry]),
     }
-    return render(request, "history/detail.html", context)
+    return render(request, "history/detail.html", context, status=400 if form else 200)
+
+
+def _fates(fates: Fates) -> list[tuple[str, str, int]]:
+    """Return what each fate is called, the filter of its findings, and how many."""
+    return [
+        ("New", "", fates.new),
+        ("Still wrong", "", fates.still),
+        ("Fixed", "show=everything&presence=fixed", fates.fixed),
+        ("Back", "show=present&presence=regressed", fates.regressed),
+        ("Not covered by it", "", fates.not_covered),
+        (
+            "Wrong in another way, or with another label or image",
+            "show=everything&presence=superseded",
+            fates.superseded,
+        ),
+    ]
 
 
 def evidence_in_words(event: ConfusionEvent) -> str:
@@ -109,7 +219,9 @@ def evidence_in_words(event: ConfusionEvent) -> str:
     ]
     if said.get("count_in_scan") is not None:
         parts.insert(0, f"{said['count_in_scan']} in this scan")
-    return ", ".join(parts)
+    counts = ", ".join(parts)
+    proof = {name: value for name, value in said.items() if name in EVIDENCE}
+    return f"{proof_of(proof).text} {counts}." if proof else counts
 
 
 def errors_figure(scans: Sequence[Scan]) -> dict[str, object]:

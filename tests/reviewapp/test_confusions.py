@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reviewapp.actions.confusions import update_ledger
+from mining.evidence import Evidence
+from reviewapp.actions.confusions import Counts, next_state, update_ledger
 from reviewapp.models import Confusion, ConfusionEvent, Finding
 from tests import factories
 
@@ -71,30 +72,69 @@ def test_a_line_that_does_not_change_is_not_written(world, update, line):
     assert line.updated_at == before
 
 
-def test_fixed_then_back_keeps_the_peak_and_the_last_scan_that_saw_it(
+def test_gone_then_back_keeps_the_peak_and_the_last_scan_that_saw_it(
     world, update, line
 ):
     Finding.objects.update(presence="fixed")
     empty = factories.ScanFactory(model_version=world.scan.model_version)
     assert update(scan=empty) == 1
     line.refresh_from_db()
-    assert (line.state, line.present, line.peak) == ("fixed", 0, 3)
+    assert (line.state, line.present, line.peak) == ("improving", 0, 3)
     assert line.last_scan == world.scan
     Finding.objects.update(presence="regressed")
     worse = scan_again(world, 5)
     assert update(scan=worse) == 1
     line.refresh_from_db()
-    assert (line.state, line.present, line.peak) == ("regressed", 3, 5)
+    assert (line.state, line.present, line.peak) == ("open", 3, 5)
     states = ConfusionEvent.objects.order_by("id").values_list("old_state", "new_state")
-    assert list(states) == [("open", "fixed"), ("fixed", "regressed")]
+    assert list(states) == [("open", "improving"), ("improving", "open")]
 
 
 def test_only_the_pairs_that_are_named_are_updated(world, update, line):
     world.add_findings(1, true=1, predicted=2)
-    Finding.objects.update(presence="fixed")
+    Finding.objects.update(review_state="confirmed")
     pair = (line.true_label_id, line.predicted_label_id)
     assert update(pairs=[pair]) == 1
-    assert Confusion.objects.get().state == "fixed"
+    assert Confusion.objects.get().state == "in_review"
     assert update(pairs=[]) == 0
     event = ConfusionEvent.objects.get()
     assert (event.scan, event.evidence["count_in_scan"]) == (None, None)
+
+
+def test_without_errors_left_only_a_scan_can_say_that_it_is_fixed(world, update, line):
+    Finding.objects.update(presence="superseded", review_state="relabelled")
+    update()
+    line.refresh_from_db()
+    assert (line.state, line.present, line.evidence) == ("in_review", 0, {})
+
+
+COUNTS = {
+    "open": Counts(present=3, waiting=3, reviewed=0),
+    "begun": Counts(present=3, waiting=2, reviewed=1),
+    "done": Counts(present=3, waiting=0, reviewed=3),
+    "gone": Counts(present=0, waiting=0, reviewed=0),
+}
+
+
+@pytest.mark.parametrize(
+    ("says", "found", "claimed", "state"),
+    [
+        ("open", "open", False, "open"),
+        ("open", "begun", False, "in_review"),
+        ("open", "done", False, "in_review"),
+        ("open", "done", True, "fix_exported"),
+        ("open", "begun", True, "in_review"),
+        ("open", "open", True, "open"),
+        ("open", "gone", False, "open"),
+        ("improving", "begun", True, "improving"),
+        ("fixed", "begun", False, "fixed"),
+        ("regressed", "begun", False, "regressed"),
+        ("regressed", "begun", True, "regressed"),
+        ("regressed", "done", True, "fix_exported"),
+    ],
+)
+def test_the_state_is_what_scans_proved_or_else_follows_from_the_findings(
+    says, found, claimed, state
+):
+    evidence = Evidence(says=says)
+    assert next_state(evidence, COUNTS[found], is_claimed=claimed) == state
