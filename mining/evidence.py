@@ -218,8 +218,8 @@ def _of_unfixed(before: Evidence, seen: Seen, now: Evidence) -> Evidence:
         return replace(now, says="improving", why="fewer")
     if seen.is_claimed and seen.paired is not None:
         return _unproved(replace(now, why="not_fewer"))
-    if before.says == "regressed":
-        return before  # why it is back stays to be read
+    if not before.zero_in_a_row:
+        return before  # nothing to compare: what was proved, or why it is back, stays
     return _unproved(replace(now, why="seen_again")) if came_back else NOTHING
 
 

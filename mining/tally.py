@@ -273,7 +273,8 @@ def _edges(seen: Confidences, near_miss_below: float) -> Singles:
 def _ceiling(value: float) -> np.float32:
     """Return the lowest float32 that is not below a number."""
     near = np.float32(value)
-    return near if near >= value else np.nextafter(near, np.float32(2))
+    # As doubles: NumPy would make a float32 of the number first, and call them equal.
+    return near if float(near) >= value else np.nextafter(near, np.float32(2))
 
 
 def _tally(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,8 @@ from mining.evidence import ALPHA, NOTHING, Evidence, Paired, Seen, judge
 
 FIXED = Evidence("fixed", "proved", scan=2, proved_by=2, count=3)
 BACK = Evidence("regressed", "rose", scan=3, came_back=True)
+FEWER = Evidence("improving", "fewer", scan=2, baseline=1, b=5, c=0)
+FEWER_AGAIN = replace(FEWER, came_back=True)
 ONE_ZERO = Evidence("improving", "zero_once", scan=2, zero_in_a_row=1)
 
 
@@ -66,6 +70,10 @@ def test_what_one_scan_says_of_a_line_of_which_nothing_was_proved(
         (ONE_ZERO, seen(3, 0, count=0, zero=True), ("fixed", "zero_twice")),
         (ONE_ZERO, seen(claimed=False), ("open", "")),
         (ONE_ZERO, seen(3, 1), ("improving", "fewer")),
+        (ONE_ZERO, seen(None), ("open", "")),
+        # Errors among other images: nothing to compare, nothing is taken back.
+        (FEWER, seen(None), ("improving", "fewer")),
+        (FEWER_AGAIN, seen(None), ("improving", "fewer")),
         (BACK, seen(claimed=False), ("regressed", "rose")),
         (BACK, seen(4, 4), ("regressed", "not_fewer")),
         (BACK, seen(5, 0), ("improving", "fewer")),

@@ -16,8 +16,9 @@ MODULES = [
     if module.name != "mining.__main__"
 ]
 FOR_THE_WEB = (
-    "agreement", "artefact", "compare", "confusion", "exceptions", "exemplars", "fixset",
+    "agreement", "artefact", "compare", "confusion", "evidence", "exceptions", "exemplars", "fixset",
     "images", "label_quality", "lookalikes", "ordering", "pace", "pairing", "ranker",
+    "recipe", "recipe_making",
     "slice_tree", "slices", "sources", "specs", "statistics", "threads", "thresholds",
     "thumbnails", "types",
 )  # fmt: skip

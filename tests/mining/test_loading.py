@@ -107,18 +107,23 @@ def test_an_error_comes_out_in_its_place():
 AS_IT_IS = spec(resize=None, crop=(60, 80))
 
 
+def pixels(image: np.ndarray) -> tuple[object, ...]:
+    """Return what two images are compared by: lists of numbers take much longer."""
+    return image.shape, image.dtype, image.tobytes()
+
+
 def pillows(data: bytes, preprocessing: Preprocessing = AS_IT_IS) -> object:
     """Return Pillow's pixels, or its reason against the file."""
     try:
         image = decode_image(data, mode=preprocessing.mode)
-        return preprocess(image, preprocessing).permute(1, 2, 0).tolist()
+        return pixels(preprocess(image, preprocessing).permute(1, 2, 0).numpy())
     except UnreadableImage as error:
         return str(error)
 
 
 def ours(data: bytes, preprocessing: Preprocessing = AS_IT_IS) -> object:
     try:
-        return load_pixels(data, preprocessing)[0].tolist()
+        return pixels(load_pixels(data, preprocessing)[0])
     except UnreadableImage as error:
         return str(error)
 

@@ -73,6 +73,13 @@ def test_a_band_is_that_of_all_samples(rows, place, width, below) -> None:
         assert found.samples == band(samples, middle, width=half).count
 
 
+def test_a_near_miss_that_rounds_to_the_limit_is_below_it() -> None:
+    """0.9 as a 32-bit float is below 0.9, and so the scan made it a finding."""
+    samples = seen([(0, 0, 0.9), (0, 0, 0.95)])
+    counted = tally(samples, near_miss_below=0.9)
+    assert band_counts(counted, 0.8, 1.0, near_miss_below=0.9).near_misses == 1
+
+
 @given(ROWS)
 def test_curves_are_those_of_all_samples(rows) -> None:
     samples = seen(rows)
