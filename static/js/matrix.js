@@ -1,0 +1,221 @@
+/* Draws #matrix from the cells that its data-source answers: a heat map whose cells lead to
+ * their findings. Colours are custom properties, so that it follows the theme. */
+(() => {
+  const CELL = 22; // pixels at least for a class, up to LARGEST in all
+  const LARGEST = 1100;
+  const NUMBERED = 20; // classes up to which cells have their number in them
+
+  const property = (name) =>
+    getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  // Plotly reads names as a kind of HTML, links included.
+  const plain = (name) => name.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`);
+  const cut = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
+  const count = (n) => n.toLocaleString("en");
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  // Counts differ by orders of magnitude: the root lets one error be seen beside a thousand.
+  const root = (value) => Math.sign(value) * Math.sqrt(Math.abs(value));
+  const square = (value) => Math.sign(value) * value * value;
+
+  const share = (part, whole) => (whole ? part / whole : 0);
+
+  /* One object for each cell that is not empty. */
+  const cellsOf = (data, scale) => {
+    const cells = new Map();
+    const size = data.classes.length;
+    const figure = (n, row, column, support, predicted) => {
+      if (scale === "actual") return share(n, support[row]);
+      return scale === "predicted" ? share(n, predicted[column]) : n;
+    };
+    data.columns.forEach((columns, row) =>
+      columns.forEach((column, at) => {
+        const now = data.counts[row][at];
+        const before = data.before ? data.before[row][at] : 0;
+        let value = figure(now, row, column, data.support, data.predicted);
+        if (data.before) value -= figure(before, row, column, data.support_before, data.predicted_before);
+        cells.set(row * size + column, { row, column, now, before, value });
+      }),
+    );
+    return cells;
+  };
+
+  const grid = (cells, size, keep) => {
+    const z = Array.from({ length: size }, () => new Float32Array(size).fill(NaN));
+    for (const cell of cells.values()) if (keep(cell)) z[cell.row][cell.column] = root(cell.value);
+    return z;
+  };
+
+  const words = (value, scale, signed) => {
+    const text = scale === "counts" ? count(Math.abs(value)) : percent(Math.abs(value));
+    if (!signed || !value) return text;
+    return `${value > 0 ? "+" : "−"}${text}`;
+  };
+
+  const bar = (most, scale, signed, title) => {
+    const steps = signed ? [-1, -0.5, 0, 0.5, 1] : [0.25, 0.5, 0.75, 1];
+    const whole = (value) => (scale === "counts" ? Math.round(value) : value);
+    const ticks = new Map(steps.map((step) => [whole(square(step * most)), 0]));
+    const values = [...ticks.keys()].filter((value) => signed || value > 0);
+    return {
+      orientation: "h",
+      x: 0,
+      xanchor: "left",
+      y: 1,
+      yanchor: "bottom",
+      len: 0.6,
+      thickness: 10,
+      ypad: 0,
+      outlinewidth: 0,
+      tickvals: values.map(root),
+      ticktext: values.map((value) => words(value, scale, signed)),
+      title: { text: title, side: "top" },
+    };
+  };
+
+  const trace = (z, names, more) => ({
+    type: "heatmap",
+    z,
+    x: names,
+    y: names,
+    hoverinfo: "none",
+    hoverongaps: false,
+    ...more,
+  });
+
+  const numbers = (z, cells, size, scale, signed) => {
+    if (size > NUMBERED) return {};
+    const text = z.map((line, row) =>
+      Array.from(line, (value, column) =>
+        Number.isNaN(value) ? "" : words(cells.get(row * size + column).value, scale, signed).replace(" %", ""),
+      ),
+    );
+    return { text, texttemplate: "%{text}" };
+  };
+
+  const tracesOf = (data, cells, scale, names) => {
+    const size = names.length;
+    const errors = [...cells.values()].filter((cell) => cell.row !== cell.column);
+    const largest = (some) => root(some.reduce((top, cell) => Math.max(top, Math.abs(cell.value)), 0)) || 1;
+    const most = largest(errors);
+    const unit = scale === "counts" ? "images" : `share of the ${scale} class`;
+    if (data.before) {
+      const z = grid(cells, size, () => true);
+      const colours = ["fewer", "same", "more"].map((name, at) => [at / 2, property(`matrix-${name}`)]);
+      const colorbar = bar(most, scale, true, `fewer · ${unit} · more`);
+      return [
+        trace(z, names, { colorscale: colours, zmin: -most, zmax: most, colorbar, ...numbers(z, cells, size, scale, true) }),
+      ];
+    }
+    const from = (name) => [[0, property(`matrix-${name}low`)], [1, property(`matrix-${name}high`)]];
+    const wrong = grid(cells, size, (cell) => cell.row !== cell.column);
+    const right = grid(cells, size, (cell) => cell.row === cell.column);
+    return [
+      trace(right, names, { colorscale: from("right-"), zmin: 0, zmax: largest([...cells.values()]), showscale: false, ...numbers(right, cells, size, scale, false) }),
+      trace(wrong, names, { colorscale: from(""), zmin: 0, zmax: most, colorbar: bar(most, scale, false, `errors, ${unit}`), ...numbers(wrong, cells, size, scale, false) }),
+    ];
+  };
+
+  const axis = (title, names, isFixed) => ({
+    type: "category",
+    title: { text: title },
+    labelalias: Object.fromEntries(names.map(([name, short]) => [name, short])),
+    automargin: true,
+    fixedrange: isFixed,
+    linecolor: property("line"),
+    showgrid: false,
+    ticks: "",
+    tickfont: { color: property("muted"), size: 11 },
+    zeroline: false,
+  });
+
+  const layoutOf = (names, side, isFixed) => ({
+    width: side,
+    height: side + 60,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: property("text") },
+    margin: { t: 8, r: 12, b: 40, l: 40 },
+    dragmode: isFixed ? false : "zoom",
+    xaxis: { ...axis("predicted", names, isFixed), tickangle: -90 },
+    yaxis: { ...axis("actual", names, isFixed), autorange: "reversed" },
+  });
+
+  const said = (data, cell) => {
+    const pair = `${data.classes[cell.row]} → ${data.classes[cell.column]}`;
+    const of = (n, sums) => `${count(n)} of ${count(sums[cell.row])} (${percent(share(n, sums[cell.row]))} of the actual class)`;
+    const now = of(cell.now, data.support);
+    return data.before ? `${pair}\nbefore ${of(cell.before, data.support_before)}\nnow ${now}` : `${pair}\n${now}`;
+  };
+
+  /* The findings of a cell: of the scan, or what the other one saw and this one does not. */
+  const pageOf = (element, data, cell) => {
+    if (cell.row === cell.column) return "";
+    const page = cell.now ? element.dataset.findings : element.dataset.findingsBefore;
+    return page && `${page}&true_label=${data.labels[cell.row]}&predicted_label=${data.labels[cell.column]}`;
+  };
+
+  const listen = (element, data, cells) => {
+    const tip = document.getElementById("matrix-tip");
+    const hovers = window.matchMedia("(hover: hover)").matches;
+    const cellOf = (event) => {
+      const [row, column] = event.points[0].pointIndex ?? event.points[0].pointNumber;
+      return cells.get(row * data.classes.length + column);
+    };
+    const show = (event) => {
+      const cell = cellOf(event);
+      if (!cell) return;
+      tip.textContent = said(data, cell);
+      tip.hidden = false;
+      if (!hovers) {
+        const page = pageOf(element, data, cell);
+        if (page) tip.append("\n", Object.assign(document.createElement("a"), { href: page, textContent: "Its findings" }));
+        return;
+      }
+      const { clientX: x, clientY: y } = event.event;
+      tip.style.left = `${Math.min(x + 14, window.innerWidth - tip.offsetWidth - 8)}px`;
+      tip.style.top = `${Math.min(y + 14, window.innerHeight - tip.offsetHeight - 8)}px`;
+      element.classList.toggle("has-findings", Boolean(pageOf(element, data, cell)));
+    };
+    element.on("plotly_hover", show);
+    element.on("plotly_unhover", () => {
+      if (hovers) tip.hidden = true;
+    });
+    element.on("plotly_click", (event) => {
+      const page = pageOf(element, data, cellOf(event));
+      if (!hovers) show(event);
+      else if (page) window.location.assign(page);
+    });
+  };
+
+  const start = async () => {
+    const element = document.getElementById("matrix");
+    const status = document.getElementById("matrix-status");
+    status.textContent = "The cells are being loaded.";
+    let data;
+    try {
+      const answer = await fetch(element.dataset.source, { headers: { Accept: "application/json" } });
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      data = await answer.json();
+    } catch (error) {
+      status.textContent = `The map could not be loaded (${error.message}). The table has its largest cells; load the page again to see the map.`;
+      return;
+    }
+    const scale = element.dataset.scale;
+    const cells = cellsOf(data, scale);
+    const names = data.classes.map((name) => [plain(name), plain(cut(name, 18))]);
+    const isFixed = !window.matchMedia("(hover: hover)").matches;
+    const draw = () => {
+      const room = element.parentElement.clientWidth;
+      const side = Math.max(Math.min(room, LARGEST, 0.75 * window.innerHeight), Math.min(names.length * CELL + 120, LARGEST));
+      const traces = tracesOf(data, cells, scale, names.map(([name]) => name));
+      return window.Plotly.react(element, traces, layoutOf(names, side, isFixed), { displayModeBar: false });
+    };
+    await draw();
+    listen(element, data, cells);
+    const click = isFixed ? "Tap a cell to see what it is." : "Click a cell to see its findings; drag to zoom in, double-click to zoom out.";
+    status.textContent = click;
+    document.addEventListener("themechange", draw);
+    window.addEventListener("resize", draw);
+  };
+
+  document.addEventListener("DOMContentLoaded", start);
+})();
