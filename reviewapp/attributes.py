@@ -81,7 +81,9 @@ def column_of(values: list[Any]) -> tuple[Column | None, str]:
     distinct = set(present)
     if not distinct or (len(distinct) == 1 and len(present) == len(values)):
         return None, "it is the same for every sample"
-    numbers = _numbers(texts)
+    # Python reads "2024_01" as a number; it is a name.
+    is_name = any("_" in text for text in distinct)
+    numbers = None if is_name else _numbers(texts)
     is_typed = all(isinstance(v, int | float | None) for v in values)
     is_typed &= not any(isinstance(v, bool) for v in values)
     if numbers is not None and (is_typed or len(distinct) > FEW):

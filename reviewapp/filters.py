@@ -19,10 +19,21 @@ from reviewapp.models import (
     Scan,
     Shard,
     Split,
+    User,
 )
 from reviewapp.models.findings import FindingQuerySet
+from reviewapp.values import LedgerOrder
 
 Choice = django_filters.ModelChoiceFilter
+
+
+class IdFilter(django_filters.NumberFilter):
+    """The id of an object of which there may be too many for a menu."""
+
+    field_class = forms.IntegerField  # type: ignore[assignment]  # a decimal by the stubs
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=2**63 - 1, **kwargs)
 
 
 class DatasetScoped(django_filters.FilterSet):
@@ -83,9 +94,22 @@ class FindingFilter(DatasetScoped):
         method="with_p_true_below",
         widget=forms.NumberInput(attrs={"min": 0, "max": 1, "step": "any"}),
     )
+    confidence_from = django_filters.NumberFilter(
+        label="Confidence from",
+        method="with_confidence_from",
+        min_value=0,
+        max_value=1,
+    )
+    confidence_to = django_filters.NumberFilter(
+        label="Confidence to",
+        method="with_confidence_to",
+        min_value=0,
+        max_value=1,
+    )
     key = django_filters.CharFilter(
         label="File name contains", field_name="sample__key", lookup_expr="icontains"
     )
+    scan = IdFilter(label="Seen by scan", method="seen_by_scan")
 
     class Meta:
         model = Finding
@@ -106,6 +130,24 @@ class FindingFilter(DatasetScoped):
     ) -> QuerySet[Finding]:
         """Keep findings whose true label got less than this probability."""
         return queryset.filter(priority__gt=1 - float(value))
+
+    def seen_by_scan(
+        self, queryset: FindingQuerySet, name: str, value: int
+    ) -> QuerySet[Finding]:
+        """Keep findings that the scan with this id saw."""
+        return queryset.seen_by(value)
+
+    def with_confidence_from(
+        self, queryset: FindingQuerySet, name: str, value: float
+    ) -> QuerySet[Finding]:
+        """Keep findings predicted with at least this confidence."""
+        return queryset.of_confidence(low=float(value))
+
+    def with_confidence_to(
+        self, queryset: FindingQuerySet, name: str, value: float
+    ) -> QuerySet[Finding]:
+        """Keep findings predicted with at most this confidence."""
+        return queryset.of_confidence(high=float(value))
 
 
 class FixableFilter(FindingFilter):
@@ -142,10 +184,46 @@ class ConfusionFilter(DatasetScoped):
     state = django_filters.ChoiceFilter(
         label="State", choices=Confusion.State, empty_label="any"
     )
+    owner = django_filters.ModelChoiceFilter(
+        label="Owner",
+        queryset=User.objects.none(),
+        empty_label="any",
+        null_label="nobody",
+        null_value="none",
+    )
+    plan = django_filters.ChoiceFilter(
+        label="Plan", choices=Confusion.Plan, empty_label="any"
+    )
+    ordering = django_filters.ChoiceFilter(
+        label="Order",
+        choices=LedgerOrder,
+        empty_label="most frequent first",
+        method="leave",
+    )
 
     class Meta:
         model = Confusion
         fields: list[str] = []
+
+    def __init__(
+        self, *args: Any, dataset: Dataset | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, dataset=dataset, **kwargs)
+        if dataset is not None:
+            members = User.objects.filter(memberships__dataset=dataset)
+            cast(Choice, self.filters["owner"]).queryset = members.order_by("username")
+
+    @property
+    def order(self) -> LedgerOrder | None:
+        """Return the order asked for; None: the usual one, or one that cannot be."""
+        asked = self.form.cleaned_data.get("ordering") if self.is_valid() else None
+        return LedgerOrder(asked) if asked else None
+
+    def leave(
+        self, queryset: QuerySet[Confusion], name: str, value: str
+    ) -> QuerySet[Confusion]:
+        """Keep every line: the page puts them in order."""
+        return queryset
 
 
 class ShardFilter(django_filters.FilterSet):

@@ -3,7 +3,7 @@
 The server may reach what that person may not. So: only hosts that whoever runs the server
 has listed; the addresses that the name stands for are looked at, and one of these very
 addresses is connected to; no redirect is followed; the answer is not read, but for its
-status; all of it within a deadline.
+status; all of it within a deadline, but for the look-up, which the system bounds.
 """
 
 from __future__ import annotations
@@ -27,10 +27,19 @@ PORTS: Final = {"https": 443, "http": 80}
 _PLAIN: Final = re.compile(r"[!-~]+")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([2-5]\d\d)[ \r\n]")
 _LONGEST_STATUS_LINE: Final = 1024
-# IPv6 addresses that carry an IPv4 address to somewhere else: NAT64, 6to4, Teredo.
-_CARRIERS: Final = tuple(
+# What `is_global` takes for public, but is not for certain. IPv6 addresses that carry an
+# IPv4 address to somewhere else (NAT64, 6to4, Teredo); the local ones before fc00::/7; and
+# what Python knows since 3.11.10 only: there is a cloud with its credentials in it.
+_NOT_PUBLIC: Final = tuple(
     ip_network(net)
-    for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+    for net in (
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
+        "2001::/32",
+        "fec0::/10",
+        "192.0.0.0/24",
+    )
 )
 
 
@@ -221,8 +230,10 @@ def _may_connect(text: str, target: Target) -> bool:
         address = address.ipv4_mapped
     # Clouds give out a machine's credentials at link-local addresses: never these.
     never = address.is_link_local or address.is_multicast or address.is_unspecified
-    carried = any(address in net for net in _CARRIERS if net.version == address.version)
-    outside = address.is_global and not address.is_reserved and not carried
+    inside = any(
+        address in net for net in _NOT_PUBLIC if net.version == address.version
+    )
+    outside = address.is_global and not address.is_reserved and not inside
     return not never and (outside or target.may_be_inside)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from reviewapp.actions.queues import Lane, Order, Queue, in_lane
+from reviewapp.actions.queues import PAIR_FIELDS, Lane, Order, Queue, in_lane
 from reviewapp.exceptions import Refused
 from reviewapp.filters import FindingFilter
 from reviewapp.models import Dataset, Finding, Ranker
@@ -42,6 +42,8 @@ def read_queue(dataset: Dataset, data: Mapping[str, str]) -> Queue:
     lane = _lane(data)
     order = _order(dataset, data, lane)
     findings, cleaned = _chosen(dataset, fields)
+    # A form reads "٣" and " 3 " as 3; statements of the queue's own take digits alone.
+    fields |= {name: str(cleaned[name].pk) for name in PAIR_FIELDS if name in fields}
     if lane:
         fields["lane"] = lane.value
     if order is not Order.usual(lane):

@@ -68,8 +68,9 @@ class SignInMiddleware(LoginRequiredMiddleware):
         """Redirect to the sign-in, and say that what was sent was not carried out."""
         if request.method in ("GET", "HEAD"):
             return super().handle_no_permission(request, view_func)
-        # The desk's outbox sends it again by itself.
-        if "Hardmine-Desk" not in request.headers:
+        # The desk's outbox sends it again by itself; what a page sends when it is left,
+        # by a sign-out too, nobody misses.
+        if "Hardmine-Desk" not in request.headers and "beacon" not in request.POST:
             messages.warning(
                 request,
                 "You were signed out, so what you sent was not carried out. Sign in, "

@@ -109,7 +109,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "reviewapp.sessions.SignInMiddleware",
     "reviewapp.sessions.SamePersonMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -169,7 +169,7 @@ CACHES = {
 AUTH_USER_MODEL = "reviewapp.User"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
-    "django.contrib.auth.backends.ModelBackend",
+    "reviewapp.sessions.People",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -270,6 +270,33 @@ CELERY_BEAT_SCHEDULE = {
 }
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
+# --- what leaves the server: webhooks and e-mail --------------------------------
+# How links in them begin.
+_origins = [origin for origin in CSRF_TRUSTED_ORIGINS if "*" not in origin]
+PUBLIC_URL = (
+    env.str("HARDMINE_PUBLIC_URL", default="")
+    or next(iter(_origins), "http://127.0.0.1:8000")
+).rstrip("/")
+# Hosts that webhooks may be sent to; none unless listed. One that is named without "*" may
+# be of the own network.
+WEBHOOK_HOSTS = env.list("HARDMINE_WEBHOOK_HOSTS", default=[])
+WEBHOOK_HTTP = env.bool("HARDMINE_WEBHOOK_HTTP", default=False)
+WEBHOOK_SECONDS = 10.0  # for all of one attempt
+# smtp+tls://user:password@host:587; consolemail:// prints them. None unless set.
+_mail = env.email_url_config(env.str("EMAIL_URL", default="") or "dummymail://")
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_USE_TLS = _mail.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = _mail.get("EMAIL_USE_SSL", False)
+EMAIL_HOST = _mail["EMAIL_HOST"] or ""
+EMAIL_PORT = _mail["EMAIL_PORT"] or (
+    587 if EMAIL_USE_TLS else 465 if EMAIL_USE_SSL else 25
+)
+EMAIL_HOST_USER = _mail["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="hardmine@localhost")
+
 # --- scanning and reviewing -----------------------------------------------------
 # A shard silent for longer belongs to a dead worker.
 SHARD_LEASE_SECONDS = env.float("HARDMINE_SHARD_LEASE_SECONDS", default=120)
@@ -314,6 +341,8 @@ SPECTACULAR_SETTINGS = {
         "ImportFormatEnum": "reviewapp.models.Import.Format",
         "ImportStateEnum": "reviewapp.models.Import.State",
         "JobStateEnum": "reviewapp.models.Export.State",
+        "KindEnum": "reviewapp.models.Finding.Kind",
+        "NoticeKindEnum": "reviewapp.models.NoticeKind",
         "ScanStateEnum": "reviewapp.models.Scan.State",
     },
 }

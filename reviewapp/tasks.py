@@ -17,17 +17,21 @@ from redis.exceptions import RedisError
 
 from mining.exceptions import BadCheckpoint, ClassMismatch, MiningError
 from reviewapp.actions.aids import make_aids, make_pictures_of, take_due
+from reviewapp.actions.analyses import analyse_new_scans, requeue_silent_analyses
+from reviewapp.actions.analyses import run_analysis as run_analysis_action
 from reviewapp.actions.comparisons import requeue_silent_comparisons
 from reviewapp.actions.comparisons import run_comparison as run_comparison_action
 from reviewapp.actions.datasets import (
     requeue_silent_registrations,
 )
 from reviewapp.actions.datasets import run_registration as run_registration_action
+from reviewapp.actions.deliveries import due_deliveries
 from reviewapp.actions.finishing import finish_scan as finish_scan_action
 from reviewapp.actions.finishing import is_ready_to_finish
 from reviewapp.actions.fixsets import requeue_silent_exports
 from reviewapp.actions.fixsets import run_export as run_export_action
 from reviewapp.actions.imports import requeue_silent_imports
+from reviewapp.actions.notices import forget_old_notices
 from reviewapp.actions.ranking import fit_ranker as fit_ranker_action
 from reviewapp.actions.ranking import models_to_fit
 from reviewapp.actions.scans import (
@@ -42,7 +46,9 @@ from reviewapp.actions.standings import fold_standings
 from reviewapp.exceptions import HardmineError, plain_message
 from reviewapp.importing import run_import as run_import_from_file
 from reviewapp.models import (
+    Analysis,
     Comparison,
+    Delivery,
     Export,
     Import,
     Preparation,
@@ -52,6 +58,7 @@ from reviewapp.models import (
     Schedule,
     Shard,
 )
+from reviewapp.notifying import send_delivery as send_delivery_now
 from reviewapp.persistence import outlast
 from reviewapp.scanning import scan_shard
 
@@ -109,6 +116,8 @@ def finish_scan(scan_id: int) -> None:
     if scan and finish_scan_action(scan=scan).state == Scan.State.RUNNING:
         enqueue_scan(scan)  # a part was lost and is scanned again
     _send(prepare_desk, take_due(Preparation.What.AIDS))
+    _send(run_analysis, analyse_new_scans())
+    send_due_deliveries()
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -155,10 +164,27 @@ def run_comparison(comparison_id: int) -> None:
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_analysis(analysis_id: int) -> None:
+    """Compute what a scan says of thresholds or of slices."""
+    analyses = Analysis.objects.select_related("scan__dataset")
+    analysis = analyses.filter(pk=analysis_id).first()
+    if analysis:
+        run_analysis_action(analysis=analysis)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
 def run_import(import_id: int) -> None:
     """Check a file of predictions and record it as a scan."""
     run_import_from_file(import_id=import_id)
     _send(prepare_desk, take_due(Preparation.What.AIDS))
+    _send(run_analysis, analyse_new_scans())
+    send_due_deliveries()
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def send_delivery(delivery_id: int) -> None:
+    """Make one attempt to tell one receiver of one notice."""
+    send_delivery_now(delivery_id=delivery_id)
 
 
 @shared_task(acks_late=True)
@@ -201,10 +227,13 @@ def recover_lost_work() -> None:
     _send(run_export, requeue_silent_exports())
     _send(run_import, requeue_silent_imports())
     _send(run_comparison, requeue_silent_comparisons())
+    _send(run_analysis, [*requeue_silent_analyses(), *analyse_new_scans()])
     fold_standings()
     _send(prepare_desk, take_due(Preparation.What.AIDS))
     _send(make_pictures, take_due(Preparation.What.PICTURES))
     _send(fit_ranker, models_to_fit())
+    forget_old_notices()
+    send_due_deliveries()
 
 
 def _messages(queue: str) -> int | None:
@@ -248,9 +277,24 @@ def enqueue_comparison(comparison: Comparison) -> None:
     _enqueue(run_comparison, comparison.pk)
 
 
+def enqueue_analysis(analysis: Analysis) -> None:
+    """Send an analysis to a worker, once it is committed."""
+    _enqueue(run_analysis, analysis.pk)
+
+
 def enqueue_export(export: Export) -> None:
     """Send an export to a worker, once it is committed."""
     _enqueue(run_export, export.pk)
+
+
+def enqueue_delivery(delivery: Delivery) -> None:
+    """Send a delivery to a worker, once it is committed."""
+    _enqueue(send_delivery, delivery.pk)
+
+
+def send_due_deliveries() -> None:
+    """Send what lies in the outbox to the workers; later what they could not send."""
+    _send(send_delivery, due_deliveries())
 
 
 def _enqueue(task: Task[[int], None], *pks: int) -> None:

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from reviewapp.views import (
+    analyses,
     comparisons,
     confusions,
     dashboard,
@@ -16,12 +17,15 @@ from reviewapp.views import (
     history,
     images,
     imports,
+    matrices,
+    notices,
     people,
     queues,
     registry,
     reviews,
     scans,
     team,
+    trends,
     verdicts,
 )
 
@@ -34,6 +38,8 @@ dataset_urls = [
         name="registration-detail",
     ),
     path("members/", people.members, name="member-list"),
+    path("notifications/", notices.index, name="webhook-list"),
+    path("notifications/<int:webhook_id>/", notices.detail, name="webhook-detail"),
     path("models/", registry.index, name="model-list"),
     path("models/new/", registry.new, name="version-new"),
     path("models/<int:model_id>/", registry.detail, name="model-detail"),
@@ -45,6 +51,12 @@ dataset_urls = [
     path("scans/<int:scan_id>/outcomes/", scans.outcomes, name="scan-outcomes"),
     path("scans/<int:scan_id>/parts/", scans.parts, name="scan-parts"),
     path("scans/<int:scan_id>/parts/<int:part>/", scans.part, name="scan-part"),
+    path(
+        "scans/<int:scan_id>/thresholds/", analyses.thresholds, name="scan-thresholds"
+    ),
+    path("scans/<int:scan_id>/slices/", analyses.slices, name="scan-slices"),
+    path("scans/<int:scan_id>/analyse/", analyses.analyse, name="scan-analyse"),
+    path("scans/<int:scan_id>/matrix/", matrices.detail, name="scan-matrix"),
     path("scans/<int:scan_id>/unreadable/", scans.unreadable, name="scan-unreadable"),
     path(
         "scans/<int:scan_id>/unreadable/<int:sample_id>/<str:digest>-<str:size>.webp",
@@ -58,6 +70,8 @@ dataset_urls = [
     path("confusions/", confusions.index, name="confusion-list"),
     path("history/", history.index, name="history"),
     path("history/<int:confusion_id>/", history.detail, name="confusion-detail"),
+    path("history/<int:confusion_id>/plan/", history.plan, name="confusion-plan"),
+    path("trends/", trends.index, name="trends"),
     path("compare/", comparisons.new, name="comparison-new"),
     path(
         "compare/<int:baseline_id>/<int:candidate_id>/",
@@ -114,6 +128,7 @@ urlpatterns = [
     path("sign-in/", people.sign_in, name="sign-in"),
     path("sign-out/", people.sign_out, name="sign-out"),
     path("account/", people.account, name="account"),
+    path("account/mails/", notices.mails, name="account-mails"),
     path("datasets/", datasets.index, name="dataset-list"),
     path("datasets/new/", datasets.new, name="dataset-new"),
     path("datasets/<slug:slug>/", include(dataset_urls)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import pytest_django
 from django.conf import settings
 from django.core.cache import cache
-from django.test import Client
+from django.db import connection
+from django.test import Client, TransactionTestCase
 from fsspec.implementations.memory import MemoryFileSystem
 
 from reviewapp.models import (
@@ -26,12 +29,47 @@ from reviewapp.models import (
 )
 from tests import factories
 from tests.browsing import chromium, sign_in
+from tests.emptying import empty_database
+from tests.migrated import migrated_database
 
 __all__ = ["chromium", "sign_in"]
 
 # Shared machines stall now and then; time is measured in tests/benchmarks.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+TransactionTestCase._fixture_teardown = empty_database
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests: one begun last is waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported: it stays until the end."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let go of it at the end: libraries in C complain of what outlives them."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def migrated(django_db_blocker: pytest_django.DjangoDbBlocker) -> str:
+    """Return the name of the database that the test databases are copies of."""
+    with django_db_blocker.unblock():
+        return migrated_database()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, migrated: str
+) -> None:
+    connection.settings_dict["TEST"].update(TEMPLATE=migrated, MIGRATE=False)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +152,7 @@ def client_of() -> Callable[[User], Client]:
 
     def client_of(user: User) -> Client:
         client = Client()
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        client.force_login(user, backend="reviewapp.sessions.People")
         return client
 
     return client_of

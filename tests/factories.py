@@ -227,3 +227,31 @@ class ExemplarFactory(factory.django.DjangoModelFactory):
     digest = factory.LazyAttribute(lambda o: o.sample.digest)
     confidence = 0.99
     place = 0
+
+
+class WebhookFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.Webhook
+
+    dataset = factory.SubFactory(DatasetFactory)
+    name = factory.Sequence(lambda n: f"chat {n}")
+    url = "https://hooks.example/in"
+    events = factory.LazyFunction(lambda: ["scan.finished"])
+    salt = factory.Sequence(lambda n: f"{n:032x}")
+
+
+class DeliveryFactory(factory.django.DjangoModelFactory):
+    """A notice on its way to a webhook."""
+
+    class Meta:
+        model = models.Delivery
+
+    webhook = factory.SubFactory(WebhookFactory)
+    notice = factory.LazyAttribute(
+        lambda o: models.Notice.objects.create(
+            dataset=o.webhook.dataset,
+            kind=models.NoticeKind.SCAN,
+            title="Scan 1 of resnet v1 is done: 3 errors in 10 samples",
+            path="/",
+        )
+    )

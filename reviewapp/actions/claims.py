@@ -112,7 +112,8 @@ def _hold(finding_ids: Sequence[int], by: User, limit: int) -> list[int]:
 
 
 # A verdict locks its finding: SKIP LOCKED leaves that one out, and what another reviewer
-# is taking at this moment. A claim that is committed meanwhile wins: it is not expired. One that is taken over counts as new, as claims are handed out by their ids.
+# is taking at this moment. A claim that is committed meanwhile wins: it is not expired.
+# One that is taken over counts as new, as claims are handed out by their ids.
 HOLD = """
 WITH free AS (
   SELECT f.id

@@ -76,8 +76,11 @@ def evidence_of(
 
 
 def _quiet(before: Evidence, support: int) -> Paired | None:
-    """Return a fixed line of which a scan saw none: not read, it cannot be higher."""
-    if before.proved_by is None or not support:
+    """Return a fixed line of which a scan saw none: not read, it cannot be higher.
+
+    Of one that was higher before, only a scan of the same samples says that it is over.
+    """
+    if before.proved_by is None or before.above_in_a_row or not support:
         return None
     return Paired(before.proved_by, support, 0, 0, 0, 0)
 
@@ -116,11 +119,10 @@ def _baselines(
         .counted()
         .exclude(pk=scan.pk)
         .order_by("-id")
-        .only("split", "classes", "created_at", "finished_at")
+        .only("split", "created_at", "finished_at")
         if not (scan.split and other.split) or scan.split == other.split
     ]
     by_id = {other.pk: other for other in earlier}
-    known = {other.pk: frozenset(other.classes) for other in earlier}
     found: dict[Pair, Scan | None] = {}
     for pair, line in lines.items():
         before = line.evidence
@@ -129,10 +131,14 @@ def _baselines(
                 found[pair] = by_id.get(before.proved_by or 0)
         elif line.claimed_at:
             found[pair] = _last_before(line.claimed_at, earlier)
+    chosen = {pair: baseline for pair, baseline in found.items() if baseline}
+    # Of these alone: a year of scans may have many classes each.
+    scans = Scan.objects.filter(pk__in={baseline.pk for baseline in chosen.values()})
+    known = {pk: frozenset(ids) for pk, ids in scans.values_list("pk", "classes")}
     return {
         pair: baseline
-        for pair, baseline in found.items()
-        if baseline and known[baseline.pk].issuperset(pair)
+        for pair, baseline in chosen.items()
+        if known[baseline.pk].issuperset(pair)
     }
 
 

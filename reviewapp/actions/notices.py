@@ -7,7 +7,8 @@ afterwards sends it; a worker that dies in between loses nothing.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,7 +39,8 @@ def add_webhook(
     Raises:
         Refused: The address is not allowed, the name is taken, or there are 20.
     """
-    chosen = _checked(url, events)
+    target_of(url)
+    chosen = _in_order(events)
     if dataset.webhooks.count() >= MAX_WEBHOOKS:
         raise Refused(
             f"A data set has {MAX_WEBHOOKS} webhooks at most. Remove one first."
@@ -51,7 +53,10 @@ def add_webhook(
         salt=secrets.token_hex(16),
         created_by=by,
     )
-    _save(webhook, "webhook added", by)
+    with _own_name(name), transaction.atomic():
+        webhook.save()
+        facts = {"events": chosen, "is_on": webhook.is_on}
+        record("webhook added", webhook, dataset=dataset, actor=by, **facts)
     return webhook
 
 
@@ -66,42 +71,55 @@ def change_webhook(
 ) -> Webhook:
     """Change a webhook; its secret stays.
 
+    One whose host is not allowed any more can be switched off.
+
     Raises:
-        Refused: The address is not allowed, or the name is taken.
+        Refused: The address is not allowed, the name is taken, or the webhook was removed.
     """
-    webhook.name, webhook.url, webhook.is_on = name, url, is_on
-    webhook.events = _checked(url, events)
-    _save(webhook, "webhook changed", by)
+    if is_on or url != webhook.url:
+        target_of(url)
+    # Without the address, which may hold a password: members read events.
+    facts: dict[str, Any] = {"events": _in_order(events), "is_on": is_on}
+    with _own_name(name), transaction.atomic():
+        _set(webhook, name=name, url=url, **facts)
+        record("webhook changed", webhook, dataset=webhook.dataset, actor=by, **facts)
     return webhook
 
 
-def _checked(url: str, events: Collection[str]) -> list[str]:
-    """Return the chosen events in their usual order, if the address may be used."""
-    target_of(url)
+def _in_order(events: Collection[str]) -> list[str]:
+    """Return the chosen events in their usual order."""
     known = [value for value, _ in NoticeKind.chosen()]
     if not events or not set(events) <= set(known):
         raise Refused(f"Choose what it is told of: {', '.join(known)}.")
     return [kind for kind in known if kind in events]
 
 
-def _save(webhook: Webhook, what: str, by: User) -> None:
+@contextmanager
+def _own_name(name: str) -> Iterator[None]:
     try:
-        with transaction.atomic():
-            webhook.save()
-            # Without the address, which may hold a password: members read events.
-            facts = {"events": webhook.events, "is_on": webhook.is_on}
-            record(what, webhook, dataset=webhook.dataset, actor=by, **facts)
+        yield
     except IntegrityError as error:
         raise Refused(
-            f"There is a webhook {webhook.name!r} already. Choose another name."
+            f"There is a webhook {name!r} already. Choose another name."
         ) from error
 
 
+def _set(webhook: Webhook, **values: Any) -> None:
+    """Change these columns alone: another admin may be changing others."""
+    if not Webhook.objects.filter(pk=webhook.pk).update(**values):
+        raise Refused("The webhook was removed meanwhile. Nothing was changed.")
+    for name, value in values.items():
+        setattr(webhook, name, value)
+
+
 def renew_secret(*, webhook: Webhook, by: User) -> Webhook:
-    """Give a webhook another secret; the old one signs nothing from now on."""
+    """Give a webhook another secret; the old one signs nothing from now on.
+
+    Raises:
+        Refused: The webhook was removed.
+    """
     with transaction.atomic():
-        webhook.salt = secrets.token_hex(16)
-        webhook.save(update_fields=["salt"])
+        _set(webhook, salt=secrets.token_hex(16))
         record("webhook secret renewed", webhook, dataset=webhook.dataset, actor=by)
     return webhook
 

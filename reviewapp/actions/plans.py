@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -91,6 +91,18 @@ def plan_line(*, line: Confusion, plan: LinePlan, by: User) -> Confusion:
             **plan.as_event(),
         )
     return locked
+
+
+def change_plan(*, line: Confusion, by: User, **changes: Any) -> Confusion:
+    """Set some of owner, plan and target, as `plan_line` does; the others stay.
+
+    What another person sets at the same moment is not taken back.
+    """
+    with transaction.atomic():
+        lines = Confusion.objects.select_related("owner", "dataset")
+        locked = lines.select_for_update(of=("self",)).get(pk=line.pk)
+        plan = replace(LinePlan.of(locked), **changes)
+        return plan_line(line=locked, plan=plan, by=by)
 
 
 def _check_role(line: Confusion, was: LinePlan, plan: LinePlan, by: User) -> None:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from reviewapp.actions.plans import MAX_TARGET, LinePlan, plan_line
+from reviewapp.actions.plans import MAX_TARGET, change_plan
 from reviewapp.api.base import DatasetViewSet
 from reviewapp.api.datasets import LabelSerializer
 from reviewapp.api.pagination import KeysetPagination, page_size
@@ -203,15 +203,9 @@ class ConfusionsViewSet(
         """Set owner, plan or target (lead); a reviewer may take a line and give it up."""
         line = self.get_object()
         body = self.read(PlanRequest(data=request.data))
-        was = LinePlan.of(line)
-        plan = LinePlan(
-            owner=_member(self.dataset, body["owner"])
-            if "owner" in body
-            else was.owner,
-            plan=body.get("plan", was.plan),
-            target=body.get("target", was.target),
-        )
-        plan_line(line=line, plan=plan, by=self.person)
+        if "owner" in body:
+            body["owner"] = _member(self.dataset, body["owner"])
+        change_plan(line=line, by=self.person, **body)
         return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(responses=ConfusionHistorySerializer)

@@ -23,7 +23,7 @@ from reviewapp.api.reviews import (
     decision_of,
 )
 from reviewapp.filters import FindingFilter
-from reviewapp.models import Finding, Sighting, Verdict
+from reviewapp.models import Finding, Sighting
 
 
 class FindingSerializer(serializers.ModelSerializer[Finding]):
@@ -34,7 +34,7 @@ class FindingSerializer(serializers.ModelSerializer[Finding]):
     true_label = LabelSerializer(read_only=True)
     predicted_label = LabelSerializer(read_only=True)
     p_true = serializers.FloatField(read_only=True)
-    image = serializers.SerializerMethodField(help_text="1280 pixels, WebP")
+    image = serializers.SerializerMethodField(help_text="1280 pixels, JPEG or WebP")
     first_scan = serializers.IntegerField(read_only=True, allow_null=True)
     last_scan = serializers.IntegerField(read_only=True, allow_null=True)
 

@@ -168,7 +168,7 @@ class UnreadableSampleSerializer(serializers.ModelSerializer[UnreadableSample]):
 
     key = serializers.CharField(source="sample.key", read_only=True)
     image = serializers.SerializerMethodField(
-        help_text="1280 pixels, WebP; null when the bytes could not be decoded"
+        help_text="1280 pixels, JPEG or WebP; null when the bytes could not be decoded"
     )
 
     class Meta:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reviewapp.access import access_one, id_from
-from reviewapp.api.base import DatasetViewSet
+from reviewapp.api.base import PAGING, DatasetViewSet
 from reviewapp.models import RegisteredModel
-from reviewapp.trends import last_scanned, trends_of
+from reviewapp.trends import Trends, last_scanned, trends_of
 
 
 class PointSerializer(serializers.Serializer[Any]):
@@ -46,7 +45,10 @@ class WeekSerializer(serializers.Serializer[Any]):
 
 
 class TrendsSerializer(serializers.Serializer[Any]):
-    """The last 100 scans that count and the last 26 weeks, the oldest first."""
+    """The last 100 scans that count and the last 26 weeks, the oldest first.
+
+    Both are empty before the first scan that counts.
+    """
 
     points = PointSerializer(many=True)
     weeks = WeekSerializer(many=True)
@@ -71,11 +73,15 @@ class TrendsViewSet(DatasetViewSet[RegisteredModel]):
     )
     def list(self, request: Request, slug: str) -> Response:
         """Show a model's scans, and the verdicts on its findings by week."""
+        if unknown := set(request.query_params) - {"registered_model"} - PAGING:
+            raise serializers.ValidationError(
+                {name: ["There is no such field here."] for name in unknown}
+            )
         chosen = request.query_params.get("registered_model")
-        model = last_scanned(self.dataset)
         if chosen is not None:
             models = self.dataset.registered_models.all()
-            model = access_one(models, pk=id_from(chosen))
-        if model is None:
-            raise Http404
-        return Response(TrendsSerializer(trends_of(self.dataset, model)).data)
+            model: RegisteredModel | None = access_one(models, pk=id_from(chosen))
+        else:
+            model = last_scanned(self.dataset)
+        trends = trends_of(self.dataset, model) if model else Trends([], [])
+        return Response(TrendsSerializer(trends).data)

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.routers import SimpleRouter
 
+from reviewapp.api.analyses import AnalysesViewSet
 from reviewapp.api.bulk import BulkVerdictsViewSet
 from reviewapp.api.comparisons import ComparisonsViewSet
 from reviewapp.api.confusions import ConfusionsViewSet
@@ -19,12 +20,15 @@ from reviewapp.api.datasets import (
 from reviewapp.api.findings import FindingsViewSet
 from reviewapp.api.fixsets import ExportsViewSet, FixSetsViewSet
 from reviewapp.api.imports import ImportsViewSet
+from reviewapp.api.matrices import MatricesViewSet
+from reviewapp.api.notices import DeliveriesViewSet, WebhooksViewSet
 from reviewapp.api.people import MembersViewSet
 from reviewapp.api.queue import QueueViewSet
 from reviewapp.api.registry import ModelVersionsViewSet, RegisteredModelsViewSet
 from reviewapp.api.reviews import ReviewsViewSet
 from reviewapp.api.scans import ScansViewSet, SchedulesViewSet
 from reviewapp.api.team import KnownAnswersViewSet, TeamViewSet
+from reviewapp.api.trends import TrendsViewSet
 
 datasets = SimpleRouter(use_regex_path=False)
 datasets.register("datasets", DatasetsViewSet, basename="api-dataset")
@@ -37,9 +41,12 @@ below.register("members", MembersViewSet, basename="api-member")
 below.register("registered-models", RegisteredModelsViewSet, basename="api-model")
 below.register("model-versions", ModelVersionsViewSet, basename="api-version")
 below.register("scans", ScansViewSet, basename="api-scan")
+below.register("matrices", MatricesViewSet, basename="api-matrix")
 below.register("imports", ImportsViewSet, basename="api-import")
 below.register("schedules", SchedulesViewSet, basename="api-schedule")
 below.register("confusions", ConfusionsViewSet, basename="api-confusion")
+below.register("trends", TrendsViewSet, basename="api-trends")
+below.register("analyses", AnalysesViewSet, basename="api-analysis")
 below.register("comparisons", ComparisonsViewSet, basename="api-comparison")
 below.register("findings", FindingsViewSet, basename="api-finding")
 below.register("queue", QueueViewSet, basename="api-queue")
@@ -47,6 +54,8 @@ below.register("bulk-verdicts", BulkVerdictsViewSet, basename="api-bulk")
 below.register("reviews", ReviewsViewSet, basename="api-review")
 below.register("fix-sets", FixSetsViewSet, basename="api-fixset")
 below.register("exports", ExportsViewSet, basename="api-export")
+below.register("webhooks", WebhooksViewSet, basename="api-webhook")
+below.register("deliveries", DeliveriesViewSet, basename="api-delivery")
 below.register("team", TeamViewSet, basename="api-team")
 below.register("known-answers", KnownAnswersViewSet, basename="api-known")
 

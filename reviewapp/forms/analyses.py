@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from django.http import QueryDict
 from reviewapp.forms.choices import Menu
 
 MOST_COSTS: Final = 50
+DEAREST: Final = 1e9  # the sum over all samples must stay a number
 EMPTY: Final = ("", "", "")
 
 
@@ -43,9 +43,11 @@ class RegionForm(forms.Form):
         widget=forms.NumberInput(attrs={"step": "0.001"}),
     )
     label = forms.ChoiceField(label="Class", required=False)
-    look = forms.FloatField(label="A look costs", min_value=0, max_value=1e9, initial=1)
+    look = forms.FloatField(
+        label="A look costs", min_value=0, max_value=DEAREST, initial=1
+    )
     error = forms.FloatField(
-        label="An error costs", min_value=0, max_value=1e9, initial=10
+        label="An error costs", min_value=0, max_value=DEAREST, initial=10
     )
 
     def __init__(self, data: QueryDict, *, classes: Mapping[int, str]) -> None:
@@ -114,7 +116,9 @@ def _why_not(true: str, predicted: str, cost: str, known: set[str]) -> str:
     if true == predicted:
         return f"{true} predicted as {predicted} is no error."
     try:
-        is_cost = 0 <= float(cost) < math.inf
+        is_cost = 0 <= float(cost) <= DEAREST
     except ValueError:
         is_cost = False
-    return "" if is_cost else f"The cost of {true} must be a number, 0 or more."
+    if is_cost:
+        return ""
+    return f"The cost of {true} must be a number, 0 or more, at most {DEAREST:,.0f}."

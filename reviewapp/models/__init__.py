@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reviewapp.models.analyses import Analysis
 from reviewapp.models.comparisons import Comparison
 from reviewapp.models.confusions import Confusion, ConfusionCount, ConfusionEvent
 from reviewapp.models.datasets import Dataset, Label, Registration, Sample, Split
@@ -9,8 +10,10 @@ from reviewapp.models.events import Event
 from reviewapp.models.findings import Claim, Finding, Sighting, Skip
 from reviewapp.models.fixsets import Export, FixItem, FixSet
 from reviewapp.models.imports import Import
+from reviewapp.models.matrices import ScanMatrix
+from reviewapp.models.notices import Delivery, Notice, Webhook
 from reviewapp.models.opinions import KnownAnswer, KnownAttempt, Opinion
-from reviewapp.models.people import Membership, Role, User
+from reviewapp.models.people import Membership, NoticeKind, Role, User
 from reviewapp.models.ranking import Exemplar, Lookalike, Preparation, Ranker
 from reviewapp.models.registry import ModelVersion, RegisteredModel
 from reviewapp.models.reviews import Cause, DismissReason, Review, Undo, Verdict
@@ -19,6 +22,7 @@ from reviewapp.models.schedules import Schedule
 from reviewapp.models.standings import Standing, StandingChange
 
 __all__ = [
+    "Analysis",
     "Cause",
     "Claim",
     "Comparison",
@@ -26,6 +30,7 @@ __all__ = [
     "ConfusionCount",
     "ConfusionEvent",
     "Dataset",
+    "Delivery",
     "DismissReason",
     "Event",
     "Exemplar",
@@ -40,6 +45,8 @@ __all__ = [
     "Lookalike",
     "Membership",
     "ModelVersion",
+    "Notice",
+    "NoticeKind",
     "Opinion",
     "Preparation",
     "Ranker",
@@ -49,6 +56,7 @@ __all__ = [
     "Role",
     "Sample",
     "Scan",
+    "ScanMatrix",
     "Schedule",
     "Shard",
     "Sighting",
@@ -60,4 +68,5 @@ __all__ = [
     "UnreadableSample",
     "User",
     "Verdict",
+    "Webhook",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 # What waits for a verdict: it and the rest are in partial indexes of their own.
 WAITING = Q(review_state="open", presence__in=["seen", "regressed"])
+
+
+def confidence_ends(low: float | None, high: float | None) -> tuple[float, float]:
+    """Return the ends of a range of confidences as findings may hold them.
+
+    A scan's are 32-bit floats, some imported ones are not: 0.9 is in a range from 0.9
+    either way.
+    """
+    first = 0.0 if low is None else float(low)
+    last = 1.0 if high is None else float(high)
+    single = struct.unpack("2f", struct.pack("2f", first, last))
+    return min(first, single[0]), max(last, single[1])
 
 
 class FindingQuerySet(models.QuerySet["Finding"]):
@@ -75,6 +88,19 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         """Keep one confusion, by label ids."""
         return self.filter(true_label=true_label, predicted_label=predicted_label)
 
+    def of_confidence(
+        self, low: float | None = None, high: float | None = None
+    ) -> FindingQuerySet:
+        """Keep what was predicted with a confidence from `low` to `high`, 0-1."""
+        first, last = confidence_ends(low, high)
+        found = self if low is None else self.filter(confidence__gte=first)
+        return found if high is None else found.filter(confidence__lte=last)
+
+    def seen_by(self, scan: int) -> FindingQuerySet:
+        """Keep what a scan saw, by its id: what it has a sighting of."""
+        seen = Sighting.objects.filter(scan=scan, finding=OuterRef("pk"))
+        return self.filter(Exists(seen))
+
     def hardest_first(self) -> FindingQuerySet:
         """Order by priority = 1 - p_true, the highest first."""
         return self.order_by("-priority", "-id")
@@ -111,12 +137,6 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         """Keep what other reviewers hold now."""
         return self.filter(claim__expires_at__gt=timezone.now()).exclude(
             claim__reviewer=user
-        )
-
-    def skipped_by(self, user: User) -> FindingQuerySet:
-        """Keep what this reviewer put off."""
-        return self.filter(
-            Exists(Skip.objects.filter(finding=OuterRef("pk"), reviewer=user))
         )
 
     def not_skipped_by(self, user: User) -> FindingQuerySet:

@@ -125,6 +125,10 @@ class Scan(models.Model):
     changed = models.PositiveIntegerField(
         null=True, help_text="Of these, predictions that float32 changed"
     )
+    waiting = models.PositiveIntegerField(
+        null=True,
+        help_text="Findings of its model without a verdict when it had ended",
+    )
     artefact = models.TextField(blank=True, help_text="Name in the storage")
     message = models.TextField(blank=True)
     requested_by = models.ForeignKey(

@@ -23,13 +23,15 @@ SECTIONS = (
     ("Review", "review", ("review", "finding-decide", "finding-skip")),
     ("Findings", "finding-list", ("finding-list", "finding-detail")),
     ("Confusions", "confusion-list", ("confusion-list",)),
-    ("History", "history", ("history", "confusion-detail")),
+    ("History", "history", ("history", "confusion-detail", "confusion-plan")),
+    ("Trends", "trends", ("trends",)),
     ("Compare", "comparison-new", ("comparison-",)),
     ("Scans", "scan-list", ("scan-", "schedule-")),
     ("Models", "model-list", ("model-", "version-")),
     ("Fix sets", "fixset-list", ("fixset-", "export-")),
     ("Team", "team", ("team",)),
     ("Members", "member-list", ("member-",)),
+    ("Notifications", "webhook-list", ("webhook-",)),
 )
 
 

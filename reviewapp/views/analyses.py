@@ -128,12 +128,17 @@ def _band_query(scan: Scan, form: RegionForm) -> str:
 
 def _closest(findings: FindingQuerySet, middle: float) -> list[Finding]:
     """Return the findings whose confidence is closest; an index has them in order."""
-    named = findings.with_names()
-    above = named.of_confidence(low=middle).order_by("confidence", "id")[:PICTURES]
-    below = named.filter(confidence__lt=middle).order_by("-confidence", "-id")
-    both = {row.pk: row for row in chain(above, below[:PICTURES])}
-    closest = sorted(both.values(), key=lambda row: abs(row.confidence - middle))
-    return sorted(closest[:PICTURES], key=lambda row: row.confidence)
+    # Without the names: their joins may be taken for the place to begin with.
+    above = findings.of_confidence(low=middle).order_by("confidence", "id")
+    below = findings.filter(confidence__lt=middle).order_by("-confidence", "-id")
+    both = dict(
+        chain.from_iterable(
+            rows.values_list("pk", "confidence")[:PICTURES] for rows in (above, below)
+        )
+    )
+    closest = sorted(both, key=lambda pk: abs(both[pk] - middle))[:PICTURES]
+    named = Finding.objects.filter(pk__in=closest).with_names()
+    return sorted(named, key=lambda row: row.confidence)
 
 
 @require_GET

@@ -43,6 +43,7 @@ TOP = 5
 SIGHTINGS = 5
 DRAWN = 1024  # parts of desks that are kept as drawn
 CAUSES = [(cause.value, cause.label, cause.fix, f"cause_{cause}") for cause in Cause]
+KNOWN = frozenset(Cause.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,8 @@ def _causes(finding: Finding, keys: dict[str, str], on: list[str]) -> SafeString
     """Draw the causes as checkboxes with their keys."""
     often = causes_often_here(finding)
     shown = tuple(keys[action] for *_, action in CAUSES)
-    return _draw_causes(shown, frozenset(often), frozenset(on))
+    # Of what was sent only causes: anything else would be kept as long as the process.
+    return _draw_causes(shown, frozenset(often), KNOWN.intersection(on))
 
 
 @lru_cache(maxsize=DRAWN)

@@ -16,10 +16,11 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from reviewapp.access import access_dataset, access_one
-from reviewapp.filters import FindingFilter
+from reviewapp.filters import FindingFilter, IdFilter
 from reviewapp.forms.choices import offer_choices
 from reviewapp.models import (
     Cause,
+    ConfusionCount,
     Dataset,
     Finding,
     KnownAnswer,
@@ -49,7 +50,8 @@ SHOWN: dict[str, tuple[str, Callable[[FindingQuerySet], FindingQuerySet]]] = {
 STATES = ("review_state", "presence")  # filters that choose among the same as `show`
 # What the standings count: of these choices, under no other filters than these.
 STANDING = ("waiting", "present", "reviewed")
-SEARCHED = {"key", "cause", "split"}  # filters that `search` looks for
+# Filters that `search` looks for.
+SEARCHED = {"key", "cause", "split", "confidence_from", "confidence_to", "scan"}
 STANDING_FIELDS = {"true_label", "predicted_label", "registered_model", "kind"}
 
 
@@ -68,6 +70,13 @@ class ListFilter(FindingFilter):
         empty_label="any",
         method="leave_to_search",
     )
+    confidence_from = django_filters.NumberFilter(
+        label="Confidence from", method="leave_to_search", min_value=0, max_value=1
+    )
+    confidence_to = django_filters.NumberFilter(
+        label="Confidence to", method="leave_to_search", min_value=0, max_value=1
+    )
+    scan = IdFilter(label="Seen by scan", method="leave_to_search")
 
     def leave_to_search(
         self, queryset: FindingQuerySet, name: str, value: str
@@ -138,12 +147,26 @@ class Listing:
             standings = Standing.objects.for_dataset(self.dataset).filter(**self.given)
             return count(standings.aggregate(n=Coalesce(Sum(self.show), 0))["n"])
         if self.given.keys() & SEARCHED:
-            return ""
+            return self._count_of_cell()
         n = 0
         for part in self.parts():
             # In the index's order: else all are read to find what is rare.
             n += part.hardest_first()[: COUNTED + 1 - n].count()
         return count(n) if n <= COUNTED else f"over {count(COUNTED)}"
+
+    def _count_of_cell(self) -> str:
+        """Return what a scan counted of one confusion; "" for another search."""
+        given = self.given
+        cell = {"scan", "true_label", "predicted_label"}
+        more = {"kind", "registered_model"}
+        if self.show != "everything" or not cell <= given.keys() <= cell | more:
+            return ""
+        counts = ConfusionCount.objects.errors().filter(
+            **{name: given[name] for name in cell},
+            scan__dataset=self.dataset,
+            scan__for_record=False,
+        )
+        return "".join(count(row.count) for row in counts)
 
 
 @require_GET

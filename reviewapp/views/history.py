@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from mining.evidence import Evidence
 from reviewapp.access import access_dataset, access_one
-from reviewapp.actions.plans import LinePlan, plan_line
+from reviewapp.actions.plans import change_plan, plan_line
 from reviewapp.filters import ConfusionFilter
 from reviewapp.forms.choices import Menu, offer_choices
 from reviewapp.forms.confusions import PlanForm
@@ -40,8 +40,6 @@ from reviewapp.values import ASSUMED_SECONDS, Value, page_by_value, values_of
 from reviewapp.views.requests import UserRequest
 
 if TYPE_CHECKING:
-    from django.forms import ChoiceField
-
     from reviewapp.models.confusions import ConfusionQuerySet
 
 PAGE_SIZE = 50
@@ -80,7 +78,7 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
     values = values_of(dataset, page.rows)
     offer_choices(query.form, dataset)
     for name in ("state", "owner", "plan", "ordering"):
-        field = cast("ChoiceField", query.form.fields[name])
+        field: Any = query.form.fields[name]  # a choice of some kind, each
         field.widget = Menu(choices=field.choices)
     context = {
         "dataset": dataset,
@@ -130,13 +128,12 @@ def plan(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
     line = _access_line(dataset, confusion_id)
     if "take" in request.POST or "give_up" in request.POST:
         owner = request.user if "take" in request.POST else None
-        plan = replace(LinePlan.of(line), owner=owner)
+        change_plan(line=line, by=request.user, owner=owner)
     else:
         form = PlanForm(request.POST, line=line)
         if not form.is_valid():
             return _detail(request, dataset, line, form=form)
-        plan = form.line_plan()
-    plan_line(line=line, plan=plan, by=request.user)
+        plan_line(line=line, plan=form.line_plan(), by=request.user)
     messages.success(request, "Saved.")
     return redirect("confusion-detail", slug, confusion_id)
 

@@ -31,7 +31,7 @@
   const trace = ({ color, ...rest }) => {
     if (!color) return rest;
     const value = property(color);
-    return { ...rest, line: { color: value, width: 2 }, marker: { color: value, size: 6, ...rest.marker } };
+    return { ...rest, line: { color: value, width: 2, ...rest.line }, marker: { color: value, size: 6, ...rest.marker } };
   };
 
   // Plotly reads texts as a kind of HTML, links included. Every text of a figure is plain

@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +26,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benchmarks.scratch import ROOT, wait_for_stop
+
 CLASSES = [f"class {n}" for n in range(10)]
 FORMATS = ("parquet", "npz", "csv", "jsonl")
 CHECKED = ("parquet", "npz")
@@ -139,9 +139,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--rows", type=int, default=1_000_000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(
-        prefix="hardmine-benchmark-", ignore_cleanup_errors=True
-    ) as name:
+    with tempfile.TemporaryDirectory(prefix="hardmine-benchmark-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         environment = {

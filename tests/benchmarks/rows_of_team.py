@@ -179,6 +179,7 @@ def reviews(world: World) -> None:
         Review,
         {
             "id": np.arange(1, n + 1),
+            "dataset_id": Dataset.objects.get().pk,
             "finding_id": done + 1,
             "finding_version": 0,
             "reviewer_id": world.rng.choice(people, n),
@@ -202,6 +203,7 @@ def _undone(world: World, people: Values, labels: Values, *, first: int) -> None
         Review,
         {
             "id": ids,
+            "dataset_id": Dataset.objects.get().pk,
             "finding_id": taken_back + 1,
             "finding_version": 0,
             "reviewer_id": by,

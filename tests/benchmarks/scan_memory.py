@@ -15,7 +15,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import safetensors.torch
@@ -23,7 +22,8 @@ import safetensors.torch
 from mining.specs import write_spec
 from mining.types import ModelSpec
 from tests.benchmarks.photos import CLASSES, PHOTOGRAPH, fit_network, make_photos
-from tests.benchmarks.scan_throughput import ROOT, scratch
+from tests.benchmarks.scan_throughput import scratch
+from tests.benchmarks.scratch import ROOT, wait_for_stop
 
 TARGET = 0.05
 SMALL = dataclasses.replace(PHOTOGRAPH, resize=64, crop=(64, 64))

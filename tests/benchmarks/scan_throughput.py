@@ -26,7 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.benchmarks.scratch import ROOT, wait_for_stop
+
 MODELS = ("resnet18", "mobilenet_v3_small")
 FORWARD_IMAGES = 512  # the bare forward needs no more to be measured
 BATCH = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from typing import Any
 
@@ -16,14 +17,21 @@ DESK = "/datasets/animals/review/"
 
 
 def paint(digest: str, place: int) -> None:
-    """Store the thumbnails of an image: a disc's grey on a colour of its own."""
-    colour = (40 + place * 37 % 200, 40 + place * 71 % 200, 40 + place * 113 % 200)
+    """Store the thumbnails of an image."""
     for size, side in SIZES.items():
-        image = Image.new("RGB", (side, side * 3 // 4), colour)
-        image.paste((128, 128, 128), (side // 4, side // 4, side // 2, side // 2))
-        file = io.BytesIO()
-        image.save(file, "WEBP")
-        default_storage.save(thumbnail_name(digest, size), ContentFile(file.getvalue()))
+        picture = ContentFile(_painted(place, side))
+        default_storage.save(thumbnail_name(digest, size), picture)
+
+
+@functools.cache
+def _painted(place: int, side: int) -> bytes:
+    """Return a file: a grey square on a colour of the place's own."""
+    colour = (40 + place * 37 % 200, 40 + place * 71 % 200, 40 + place * 113 % 200)
+    image = Image.new("RGB", (side, side * 3 // 4), colour)
+    image.paste((128, 128, 128), (side // 4, side // 4, side // 2, side // 2))
+    file = io.BytesIO()
+    image.save(file, "WEBP")
+    return file.getvalue()
 
 
 def paint_all() -> None:
@@ -37,9 +45,21 @@ def paint_all() -> None:
 def start(page: Any, address: str = DESK) -> None:
     """Start reviewing, and wait until the desk and the next ones are there."""
     page.goto(address)
-    page.click("text=Start reviewing")
+    with page.expect_response(
+        lambda response: response.status == 200 and "/next/" in response.url
+    ) as following:
+        page.click("text=Start reviewing")
     settle(page)
-    page.wait_for_load_state("networkidle")  # the next desks have come
+    following.value.finished()
+    rest(page)  # their images have come
+
+
+def rest(page: Any) -> None:
+    """Wait until no request was under way twice, 50 ms apart."""
+    idle = 0
+    while idle < 2:
+        page.wait_for_timeout(50)
+        idle = 0 if page.requested else idle + 1
 
 
 def settle(page: Any) -> None:

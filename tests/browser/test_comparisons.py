@@ -1,20 +1,14 @@
-"""The comparison of two scans at two sizes and in two schemes.
-
-With HARDMINE_SCREENSHOTS=folder the pictures are kept there.
-"""
+"""The comparison of two scans at two sizes and in two schemes."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 
 from reviewapp import tasks
 from reviewapp.actions.comparisons import start_comparison
 from reviewapp.models import Comparison, Scan, User
-from tests.axe import problems_of
-from tests.browser.test_pages import SCHEMES, SIZES, cells
+from tests.browser.holding import problems_at_all_sizes
+from tests.browser.test_pages import cells
 from tests.comparing import add_samples, add_scan
 
 __all__ = ["cells"]
@@ -44,30 +38,11 @@ def pages(cells) -> dict[str, str]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_pages_of_a_comparison_hold_up(pages, sign_in) -> None:
     admin = User.objects.get(username="admin")
-    kept = os.environ.get("HARDMINE_SCREENSHOTS")
-    wrong = []
-    for scheme in SCHEMES:
-        for size, (width, height) in SIZES.items():
-            page = sign_in(admin, width=width, height=height, color_scheme=scheme)
-            for name, url in pages.items():
-                where = f"{name} at {size} {scheme}"
-                assert page.goto(url).status == 200, url
-                overflow = page.evaluate(
-                    "document.documentElement.scrollWidth - window.innerWidth"
-                )
-                if overflow > 0:
-                    wrong.append(f"{where}: {overflow} px too wide")
-                wrong += [f"{where}: {problem}" for problem in problems_of(page)]
-                if kept:
-                    Path(kept).mkdir(parents=True, exist_ok=True)
-                    page.screenshot(
-                        path=f"{kept}/{name}-{size}-{scheme}.png", full_page=True
-                    )
-            wrong += [f"{size} {scheme}: {problem}" for problem in page.problems]
-            page.context.close()
+    wrong = problems_at_all_sizes(sign_in, admin, pages, axe=True, pictured=pages)
     assert wrong == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from itertools import cycle
@@ -24,6 +25,7 @@ N = 24
 KEPT = os.environ.get("HARDMINE_SCREENSHOTS")
 
 
+@functools.cache
 def webp(path: Path, side: int) -> bytes:
     out = io.BytesIO()
     Image.open(path).convert("L").resize((side, side)).save(out, "WEBP", quality=70)

@@ -5,7 +5,6 @@ With HARDMINE_SCREENSHOTS=folder the pictures are kept there.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import elpv_dataset
@@ -19,11 +18,10 @@ from mining.types import ModelSpec, Preprocessing
 from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
 from reviewapp.models import Confusion, Dataset, Finding, Scan, User, Verdict
 from tests import factories, scanning
+from tests.browser.holding import problems_at_all_sizes
 from tests.images import SIDE, write_linear_model
 from tests.reviewing import decide
 
-SIZES = {"1440": (1440, 900), "390": (390, 844)}
-SCHEMES = ["light", "dark"]
 GRADES = {"0.0": "functional", "0.333": "mild", "0.667": "moderate", "1.0": "severe"}
 PER_GRADE = 24
 PICTURED = ("overview", "review", "history")
@@ -128,38 +126,11 @@ def _pages(dataset: Dataset) -> dict[str, str]:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_every_page_holds_up(cells: Dataset, sign_in) -> None:
     admin = User.objects.get(username="admin")
-    pages = _pages(cells)
-    kept = os.environ.get("HARDMINE_SCREENSHOTS")
-    wrong = []
-    for scheme in SCHEMES:
-        for size, (width, height) in SIZES.items():
-            page = sign_in(
-                admin,
-                width=width,
-                height=height,
-                color_scheme=scheme,
-                reduced_motion="reduce",
-            )
-            for name, url in pages.items():
-                response = page.goto(url, wait_until="networkidle" if kept else "load")
-                assert response.status == 200, url
-                overflow = page.evaluate(
-                    "document.documentElement.scrollWidth - window.innerWidth"
-                )
-                if overflow > 0:
-                    wrong.append(f"{name} at {size} {scheme}: {overflow} px too wide")
-                hidden = page.evaluate(
-                    "[...document.querySelectorAll('td.actions')].filter("
-                    "cell => cell.getBoundingClientRect().right > innerWidth).length"
-                )
-                if hidden > 0:
-                    wrong.append(f"{name} at {size} {scheme}: {hidden} actions hidden")
-                if kept and name in PICTURED:
-                    Path(kept).mkdir(parents=True, exist_ok=True)
-                    page.screenshot(path=f"{kept}/{name}-{size}-{scheme}.png")
-            wrong += [f"{size} {scheme}: {problem}" for problem in page.problems]
-            page.context.close()
+    wrong = problems_at_all_sizes(
+        sign_in, admin, _pages(cells), pictured=PICTURED, whole=False
+    )
     assert wrong == []

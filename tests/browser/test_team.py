@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from io import BytesIO
 from itertools import cycle
@@ -31,18 +30,16 @@ from reviewapp.models import (
 )
 from reviewapp.thumbnails import thumbnail_name
 from tests import factories
-from tests.axe import problems_of
 from tests.browser import desks
+from tests.browser.holding import problems_at_all_sizes
 from tests.reviewing import decide, queue_of
-
-SIZES = {"1440": (1440, 900), "390": (390, 844)}
 
 
 def picture(finding: Finding, source: Path) -> None:
     """Store the thumbnails of a finding: a photograph of a solar cell."""
+    out = BytesIO()
+    Image.open(source).convert("L").save(out, "WEBP")
     for size in ("grid", "focus"):
-        out = BytesIO()
-        Image.open(source).convert("L").save(out, "WEBP")
         default_storage.save(
             thumbnail_name(finding.digest, size), ContentFile(out.getvalue())
         )
@@ -119,31 +116,12 @@ PAGES = {
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_hold_up_at_two_sizes(scheme, busy, crew, sign_in) -> None:
-    kept = os.environ.get("HARDMINE_SCREENSHOTS")
-    wrong = []
-    for size, (width, height) in SIZES.items():
-        page = sign_in(
-            crew["alice"],
-            width=width,
-            height=height,
-            color_scheme=scheme,
-            reduced_motion="reduce",
-        )
-        for name, url in PAGES.items():
-            page.goto(url, wait_until="networkidle")
-            overflow = page.evaluate(
-                "document.documentElement.scrollWidth - window.innerWidth"
-            )
-            if overflow > 0:
-                wrong.append(f"{name} at {size}: {overflow} px too wide")
-            wrong += [f"{name} at {size}: {found}" for found in problems_of(page)]
-            if kept:
-                path = f"{kept}/team-{name}-{size}-{scheme}.png"
-                page.screenshot(path=path, full_page=True)
-        wrong += page.problems
+def test_the_pages_hold_up_at_two_sizes(busy, crew, sign_in) -> None:
+    wrong = problems_at_all_sizes(
+        sign_in, crew["alice"], PAGES, axe=True, pictured=PAGES
+    )
     assert wrong == []
 
 

@@ -13,10 +13,10 @@ from tests.flows.plant import Plant
 
 
 @pytest.fixture(scope="session")
-def built_plant(django_db_blocker) -> Iterator[Plant]:
+def built_plant(django_db_blocker, migrated: str) -> Iterator[Plant]:
     """One plant for each process of the test run: it takes seconds to build."""
     with django_db_blocker.unblock():
-        plant = Plant()
+        plant = Plant(migrated)
         yield plant
         plant.close()
 

@@ -20,7 +20,6 @@ import django.db
 import kombu.exceptions
 import redis
 from django.conf import settings
-from django.core.management import call_command
 from django.db import connections
 from django.test import override_settings
 from environ import Env
@@ -35,6 +34,7 @@ from tests import factories, scanning
 from tests.flows.facts import Facts, differing, facts
 from tests.flows.material import write_dataset, write_models
 from tests.flows.worker import wait_for
+from tests.migrated import fill_from
 
 LEASE_S = 2
 SMALL_SHARDS = {"shard_size": 8, "batch_size": 4, "device": "cpu"}
@@ -96,6 +96,7 @@ class Plant:
     Inside `at_work` the Django and Celery of the test's process work on it too.
     """
 
+    migrated: str  # a database of the tests' server, whose tables it gets
     var: Path = field(
         default_factory=lambda: Path(tempfile.mkdtemp(prefix="hardmine-"))
     )
@@ -119,8 +120,8 @@ class Plant:
             stdout=subprocess.PIPE,
             text=True,
         )
+        fill_from(self.migrated, self.endpoints.database_url)
         with self.at_work():
-            call_command("migrate", verbosity=0)
             self.staff: User = factories.UserFactory(username="staff", is_staff=True)
             root = self.var / "data" / "animals"
             self.dataset: Dataset = scanning.register(root, self.staff)

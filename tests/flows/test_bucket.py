@@ -135,7 +135,7 @@ def web(server: Buckets, settings, db) -> Client:
     client = Client()
     client.force_login(
         factories.UserFactory(username="staff", is_staff=True),
-        backend="django.contrib.auth.backends.ModelBackend",
+        backend="reviewapp.sessions.People",
     )
     return client
 

@@ -82,7 +82,7 @@ def test_kill_9_at_the_worst_moments(plant):
 
 def test_a_shard_delivered_twice_at_once_is_scanned_once(plant):
     plant.man(2)
-    wait_for(lambda: len(app.control.ping(timeout=0.5)) == 2)
+    wait_for(lambda: len(app.control.ping(timeout=0.5, limit=2)) == 2)
     scan = plant.start()
     shards = list(scan.shards.values_list("pk", flat=True))
     for pk in shards:
@@ -107,7 +107,7 @@ def test_a_woken_worker_records_nothing_while_another_has_its_shard(plant):
     with plant.no_sweeps():
         first.thaw()
         wait_for(
-            lambda: len(app.control.ping(timeout=0.5)) == 1
+            lambda: len(app.control.ping(timeout=0.5, limit=1)) == 1
         )  # it has nothing to do
         shard = scan.shards.get(number=2)
         assert (shard.state, shard.attempts) == (Shard.State.RUNNING, 2)

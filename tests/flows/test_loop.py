@@ -187,6 +187,7 @@ def check_lines(
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 def test_from_a_folder_of_images_to_an_exported_fix_set(

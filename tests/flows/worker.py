@@ -18,10 +18,14 @@ from reviewapp.celery import app
 
 def database_url() -> str:
     """Return the URL of the database that this test runs on."""
+    return url_of(connection.settings_dict["NAME"])
+
+
+def url_of(name: str) -> str:
+    """Return the URL of a database on the tests' server."""
     parts = connection.settings_dict
     host = quote(parts["HOST"] or parts["OPTIONS"]["host"], safe="")
-    user = quote(parts["USER"])
-    return f"postgresql://{user}@/{parts['NAME']}?host={host}"
+    return f"postgresql://{quote(parts['USER'])}@/{name}?host={host}"
 
 
 @contextmanager
@@ -64,4 +68,4 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the worker did not get there in time"
-        time.sleep(0.1)
+        time.sleep(0.02)

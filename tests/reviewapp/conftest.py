@@ -6,10 +6,12 @@ import pytest
 
 from mining.exceptions import ArtefactError
 from reviewapp.actions.finishing import store_part
-from reviewapp.models import ModelVersion
+from reviewapp.actions.notices import add_webhook
+from reviewapp.models import ModelVersion, NoticeKind, Webhook
 from tests import factories, scanning
 from tests.faults import facts, run_all, start
 from tests.images import write_animals, write_brightness_model
+from tests.receivers import mail_server, receiving
 
 WRONG = {("cat", "dog"): 3, ("fox", "cat"): 2}
 
@@ -62,3 +64,34 @@ def full_disk(monkeypatch) -> set[int]:
 
     monkeypatch.setattr("reviewapp.scanning.store_part", store)
     return numbers
+
+
+@pytest.fixture
+def receiver(settings):
+    """A web server on loopback that webhooks are allowed to be sent to."""
+    with receiving() as receiver:
+        settings.WEBHOOK_HOSTS = [f"127.0.0.1:{receiver.port}"]
+        settings.WEBHOOK_HTTP = True
+        settings.WEBHOOK_SECONDS = 5
+        settings.PUBLIC_URL = "https://hardmine.example"
+        yield receiver
+
+
+@pytest.fixture
+def webhook(receiver, dataset, alice) -> Webhook:
+    """One of Alice's data set, told of everything."""
+    events = [kind for kind, _ in NoticeKind.chosen()]
+    return add_webhook(
+        dataset=dataset, name="chat", url=receiver.url(), events=events, by=alice
+    )
+
+
+@pytest.fixture
+def mailbox(settings):
+    """A mail server on loopback that the settings name."""
+    with mail_server() as box:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", box.port
+        settings.DEFAULT_FROM_EMAIL = "hardmine@example.org"
+        settings.PUBLIC_URL = "https://hardmine.example"
+        yield box

@@ -114,6 +114,7 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         confidence=1.0,
         place=0,
     )
+    delivery = factories.DeliveryFactory(webhook__dataset=world.dataset)
     values = {
         "slug": world.dataset.slug,
         "registration_id": Registration.objects.get(dataset=world.dataset).pk,
@@ -136,6 +137,8 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         "review_id": review.pk,
         "known_id": add_known_answer(finding=third, by=alice).pk,
         "batch": batch,
+        "webhook_id": delivery.webhook_id,
+        "delivery_id": delivery.pk,
         "fix_set_id": fix_set.pk,
         "export_id": export.pk,
     }

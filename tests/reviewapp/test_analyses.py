@@ -177,6 +177,7 @@ def test_an_attribute_called_as_a_property_is_told_apart(version) -> None:
         (["inf", "1"] * 20, ["inf", "1"] * 20),
         ([str(n) for n in range(30)], [float(n) for n in range(30)]),
         (["x" * 300, "y"], ["x" * 200, "y"]),
+        ([f"2024_{n % 25}" for n in range(50)], [f"2024_{n % 25}" for n in range(50)]),
         ([10**400, 1], [str(10**400)[:200], "1"]),
     ],
 )

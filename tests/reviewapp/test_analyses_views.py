@@ -197,6 +197,7 @@ def test_the_cheapest_threshold_goes_by_the_costs_given(client, analysed) -> Non
         ("?true=cat&predicted=dog&cost=", "must be a number, 0 or more"),
         ("?true=cat&predicted=dog&cost=-1", "must be a number, 0 or more"),
         ("?true=cat&predicted=dog&cost=nan", "must be a number, 0 or more"),
+        ("?true=cat&predicted=dog&cost=1e308", "at most 1,000,000,000"),
         ("?true=cat", "equally often"),
         ("?threshold=2", "less than or equal to 1"),
         ("?threshold=", "required"),

@@ -60,6 +60,39 @@ def test_what_one_has_before_one_is_not_loaded_again(world, rita):
     assert Claim.objects.filter(reviewer=rita).count() == 3
 
 
+def test_more_is_held_ahead_only_while_many_more_are_free(world, rita, lena):
+    queue = queue_of(world.dataset)
+    held = Claim.objects.filter(reviewer=rita)
+    assert ids_of(claim(queue=queue, by=rita, limit=1, ahead=4)) == [
+        world.findings[0].pk
+    ]
+    assert held.count() == 1  # three are free
+    world.add_findings(20)
+    first = claim(queue=queue, by=rita, limit=2, ahead=4)
+    assert len(first) == 2
+    assert held.count() == 6
+    # What is held is handed out before more is looked for.
+    assert claim(queue=queue, by=rita, limit=6, ahead=4)[:2] == first
+    assert held.count() == 6
+
+
+def test_what_is_held_ahead_keeps_nothing_from_being_decided(world, rita, lena):
+    """Two go on until nothing is left for either: each finding is one's, once."""
+    world.add_findings(20)
+    queue = queue_of(world.dataset)
+    decided = []
+    while found := [
+        (by, finding)
+        for by in (rita, lena)
+        for finding in claim(queue=queue, by=by, limit=1, ahead=4)
+    ]:
+        for by, finding in found:
+            decide(finding=finding, by=by, verdict=CONFIRM)
+            decided.append(finding.pk)
+    assert len(decided) == len(set(decided)) == 23
+    assert not Claim.objects.exists()
+
+
 def test_an_expired_claim_is_taken_over(world, rita, lena):
     queue = queue_of(world.dataset)
     mine = claim(queue=queue, by=rita, limit=3)

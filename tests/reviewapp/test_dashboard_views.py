@@ -203,8 +203,8 @@ def test_more_scans_cost_the_overview_no_more_queries(world, rita, client_of):
         factories.ScanFactory(model_version=world.scan.model_version, correct=1)
     world.add_findings(27)
     # session, user, data set, finished scans, role, registration, last done one,
-    # newest scan, waiting, verdicts, confusions, events
-    assert before == queries(client, OVERVIEW) == 12
+    # newest scan, waiting, each of three verdicts, confusions, events
+    assert before == queries(client, OVERVIEW) == 14
 
 
 def test_the_overview_is_not_there_for_another_team(world, charlie, client_of):

@@ -16,6 +16,7 @@ from django.utils import timezone
 from reviewapp.actions import reviews as actions
 from reviewapp.models import Claim, Finding, Lookalike, Review, Sample, Undo, Verdict
 from reviewapp.suggestions import often_given
+from reviewapp.views.desk import _draw_causes
 from tests import factories
 from tests.reviewing import decide, queue_of
 
@@ -283,6 +284,18 @@ def test_a_near_miss_proposes_the_second_guess(desk, world):
     near.sightings.update(top_labels=[world.labels[1].pk, world.labels[2].pk])
     page = desk.get(desk_of(near))
     assert page.context["proposed"] == world.labels[2].pk
+
+
+def test_what_is_no_cause_is_not_kept_with_what_was_drawn(desk, world):
+    """Whatever a refused verdict carries: the process would hold it for good."""
+    address = url("finding-decide", world.findings[0].pk)
+    refused = {"version": 0, "verdict": "confirm"}
+    for sent in (["pose"], ["pose", "x" * 1000], ["pose", "y" * 1000]):
+        page = desk.post(address, {**refused, "causes": sent, "note": "n" * 3000})
+        assert 'value="pose" data-action="cause_pose" checked' in page.text
+    before = _draw_causes.cache_info().currsize
+    desk.post(address, {**refused, "causes": ["pose", "z" * 1000]})
+    assert _draw_causes.cache_info().currsize == before
 
 
 def test_a_persons_keys_are_on_the_buttons(desk, world, rita):

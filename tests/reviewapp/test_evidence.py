@@ -225,6 +225,23 @@ def test_a_scan_that_did_not_look_proves_nothing(scan, export, version, labels):
     assert line().evidence["why"] == "proved"
 
 
+def test_a_scan_of_other_images_takes_nothing_back(scan, export, version, labels):
+    other = add_samples(labels, "ccc", split="val")
+    scan(*range(10), split="test")
+    export()
+    scan(*range(6), split="test")
+    assert (line().state, line().evidence["why"]) == ("improving", "fewer")
+    answering.scan(version, other, [1, 1, 1], split="val")
+    assert (line().state, line().evidence["why"]) == ("improving", "fewer")
+    scan(9, split="test")
+    assert (line().state, line().evidence["why"]) == ("fixed", "proved")
+    scan(9, 10, split="test")
+    answering.scan(version, other, [0, 0, 0], split="val")
+    assert (line().state, line().evidence["why"]) == ("fixed", "higher")
+    scan(9, 10, split="test")
+    assert (line().state, line().evidence["why"]) == ("regressed", "above_twice")
+
+
 def test_a_model_that_does_not_know_the_class_proves_nothing(
     scan, export, version, cats, labels
 ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reviewapp.actions.plans import LinePlan, plan_line
+from reviewapp.actions.plans import LinePlan, change_plan, plan_line
 from reviewapp.exceptions import NotAllowed, Refused
 from reviewapp.models import Confusion, Event, Membership
 
@@ -40,6 +40,13 @@ def test_the_same_again_is_no_event(line, lena):
     for _ in range(2):
         plan_line(line=line, plan=LinePlan(lena, "collect", 0), by=lena)
     assert Event.objects.filter(action="confusion planned").count() == 1
+
+
+def test_what_another_lead_has_just_set_stays(line, lena, rita):
+    plan_line(line=line, plan=LinePlan(None, "augment", 5), by=lena)
+    assert line.plan == ""  # as it was read before
+    change_plan(line=line, by=lena, owner=rita)
+    assert as_stored() == LinePlan(rita, "augment", 5)
 
 
 def test_a_reviewer_takes_what_nobody_has_and_gives_it_up(line, rita):

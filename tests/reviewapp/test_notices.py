@@ -252,6 +252,42 @@ def test_events_tell_of_webhooks_but_not_their_addresses(
     assert "secret-path" not in str(list(Event.objects.values()))
 
 
+def test_a_host_that_is_not_allowed_any_more_can_be_switched_off(
+    webhook, settings, alice
+) -> None:
+    settings.WEBHOOK_HOSTS = []
+    same = {"name": "old", "url": webhook.url, "events": webhook.events, "by": alice}
+    with pytest.raises(Refused, match="not among the hosts"):
+        change_webhook(webhook=webhook, is_on=True, **same)
+    with pytest.raises(Refused, match="not among the hosts"):
+        change_webhook(webhook=webhook, is_on=False, **same | {"url": "https://x/"})
+    change_webhook(webhook=webhook, is_on=False, **same)
+    webhook.refresh_from_db()
+    assert (webhook.name, webhook.is_on) == ("old", False)
+
+
+def test_a_change_keeps_a_secret_that_was_renewed_meanwhile(webhook, alice) -> None:
+    """A leaked secret must not come back by a form that was loaded before."""
+    seen = Webhook.objects.get()
+    renewed = renew_secret(webhook=webhook, by=alice).secret()
+    rest = {"name": "pager", "url": seen.url, "events": ALL, "is_on": True}
+    change_webhook(webhook=seen, by=alice, **rest)
+    assert Webhook.objects.get().secret() == renewed
+    assert Webhook.objects.get().name == "pager"
+
+
+def test_a_webhook_that_was_removed_meanwhile_stays_removed(webhook, alice) -> None:
+    seen = Webhook.objects.get()
+    remove_webhook(webhook=webhook, by=alice)
+    rest = {"name": "pager", "url": seen.url, "events": ALL, "is_on": True}
+    with pytest.raises(Refused, match="removed meanwhile"):
+        change_webhook(webhook=seen, by=alice, **rest)
+    with pytest.raises(Refused, match="removed meanwhile"):
+        renew_secret(webhook=seen, by=alice)
+    assert not Webhook.objects.exists()
+    assert Event.objects.latest("id").action == "webhook removed"
+
+
 def test_a_kind_that_does_not_exist_cannot_be_chosen(rita) -> None:
     with pytest.raises(Refused):
         choose_mails(user=rita, kinds=["test"])

@@ -118,6 +118,14 @@ def test_ones_account_leads_to_ones_verdicts_and_keys(rita, dataset, client_of):
     assert 'id="keys-title"' in page
 
 
+def test_what_a_page_sends_when_it_is_left_is_missed_by_nobody(dataset):
+    """Signing out leaves the desk; what it gives back by then arrives too late."""
+    client = Client()
+    address = reverse("review-release", args=[dataset.slug])
+    assert client.post(address, {"beacon": "1"}).status_code == 302
+    assert "You were signed out" not in client.get(SIGN_IN).content.decode()
+
+
 def test_signing_out_is_a_post(rita, client_of):
     client = client_of(rita)
     assert client.get(reverse("sign-out")).status_code == 405

@@ -210,6 +210,8 @@ def test_a_wildcard_never_leads_into_the_own_network(host, receiver, settings) -
         "fe80::1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "fec0::1",
+        "192.0.0.192",
     ],
 )
 def test_a_public_name_of_an_inner_address_is_refused(

@@ -22,9 +22,13 @@ def url(query: str = "") -> str:
 
 
 @pytest.fixture
-def page_of(world, rita, client_of):
-    client: Client = client_of(rita)
-    return lambda query="": client.get(url(query))
+def desk(rita, client_of) -> Client:
+    return client_of(rita)
+
+
+@pytest.fixture
+def page_of(world, desk):
+    return lambda query="": desk.get(url(query))
 
 
 @pytest.mark.parametrize("name", ["alice", "lena", "rita"])
@@ -67,6 +71,18 @@ def test_the_order_is_kept_in_every_form(page_of):
     assert [path.rsplit("/", 2)[1] for path, _ in rows] == ["next", "grid"]
     assert all(query.endswith("&amp;order=newest") for _, query in rows)
     assert 'value="learned"' not in page.text
+
+
+@pytest.mark.parametrize("written", ["{}", " {} ", "{}\u2003", "+{}"])
+def test_a_confusion_is_named_by_whatever_a_form_reads_as_its_number(
+    desk, world, written
+):
+    cat = str(world.labels[0].pk)
+    arabic = cat.translate({ord(str(n)): 0x660 + n for n in range(10)})
+    for number in (cat, arabic):
+        sent = {"true_label": written.format(number)}
+        answer = desk.post(reverse("review-next", args=["animals"]), sent)
+        assert answer.url.endswith(f"/{world.findings[0].pk}/?true_label={cat}")
 
 
 def test_the_button_of_a_row_goes_through_its_confusion(

@@ -32,6 +32,7 @@ def judged(world, rita, n: int, *, decides, seed: int = 0) -> None:
     )
     Review.objects.bulk_create(
         Review(
+            dataset=world.dataset,
             finding=finding,
             finding_version=0,
             reviewer=rita,

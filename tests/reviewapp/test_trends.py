@@ -192,6 +192,10 @@ def test_before_the_first_scan_it_says_what_to_do(
     dataset: object, rita: User, client_of: ClientOf
 ) -> None:
     assert "Trends begin with the first" in client_of(rita).get(URL).text
+    api = APIClient()
+    api.force_authenticate(rita)
+    refused = api.get(f"/api{URL}", {"model": 3})  # the page's name
+    assert (refused.status_code, list(refused.json())) == (400, ["model"])
 
 
 def test_the_api_says_the_same(world: World, rita: User, charlie: User) -> None:
@@ -218,4 +222,5 @@ def test_the_api_says_the_same(world: World, rita: User, charlie: User) -> None:
     api.force_authenticate(charlie)
     url = f"/api/datasets/other/trends/?registered_model={world.model.pk}"
     assert api.get(url).status_code == 404
-    assert api.get("/api/datasets/other/trends/").status_code == 404  # no scan yet
+    # No scan yet, and not a word of another data set's.
+    assert api.get("/api/datasets/other/trends/").json() == {"points": [], "weeks": []}
