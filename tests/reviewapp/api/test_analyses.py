@@ -45,7 +45,7 @@ def test_it_refuses_what_makes_no_sense(api_of, rita, charlie, scan) -> None:
     api = api_of(rita)
     page = f"{URL}{scan.pk}/thresholds/"
     assert "threshold" in api.get(f"{page}?threshold=2").data
-    assert "treshold" in api.get(f"{page}?treshold=1").data
+    assert "limit" in api.get(f"{page}?limit=1").data
     assert api.get(f"{page}?true=yak&predicted=&cost=1").status_code == 400
     running = factories.ScanFactory(
         model_version=factories.ModelVersionFactory(
