@@ -58,7 +58,8 @@ def claim(
         found = next_ids(queue, by, look)
         is_plenty = len(found) == look
         got = _hold(found, by, missing + ahead if is_plenty else missing)
-        ids += got
+        # A page that is left gives back at the same moment what was just read as held.
+        ids += [pk for pk in got if pk not in ids]
         if not is_plenty and len(got) == len(found):  # nothing more is free
             break
     wanted = [pk for pk in ids[:limit] if pk not in without]

@@ -22,8 +22,13 @@ class OpinionQuerySet(models.QuerySet["Opinion"]):
     """Vocabulary for opinions."""
 
     def for_dataset(self, dataset: Dataset) -> OpinionQuerySet:
-        """Keep the opinions on one data set."""
-        return self.filter(finding__dataset=dataset)
+        """Keep the opinions on one data set.
+
+        Each one's finding is looked up by itself: of a join the planner may make a hash
+        of all findings, however few opinions there are.
+        """
+        of = Finding.objects.filter(pk=OuterRef("finding")).values("dataset")
+        return self.alias(dataset=Subquery(of)).filter(dataset=dataset.pk)
 
     def by(self, user: User) -> OpinionQuerySet:
         """Keep one person's opinions."""

@@ -47,6 +47,7 @@ def test_what_is_append_only_stays(world, office, rita, model):
             action="x", object_type="scan", object_id=1, object_label="scan 1"
         ),
         Review: lambda: Review.objects.create(
+            dataset=finding.dataset,
             finding=finding,
             finding_version=0,
             reviewer=rita,

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from reviewapp.actions.orders import next_ids
 from reviewapp.actions.reviews import (
     claim,
     claim_one,
@@ -384,3 +385,20 @@ def test_nobody_waits_for_a_claim_that_another_tab_works_on(world, rita, act):
         taken = Claim.objects.select_for_update().order_by("pk").first()
         assert pool.submit(other_tab).result(timeout=10) == 2
         assert taken is not None
+
+
+def test_what_is_given_back_while_it_is_asked_for_comes_once(
+    world, rita, monkeypatch
+) -> None:
+    queue = queue_of(world.dataset)
+    held = claim(queue=queue, by=rita, limit=2)
+
+    def let_go(*args):
+        monkeypatch.undo()
+        release(dataset=world.dataset, by=rita)  # a page that was left, a moment late
+        return next_ids(*args)
+
+    monkeypatch.setattr("reviewapp.actions.claims.next_ids", let_go)
+    again = claim(queue=queue, by=rita, limit=3)
+    assert again[:2] == held
+    assert len({finding.pk for finding in again}) == len(again) == 3
