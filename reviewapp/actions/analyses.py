@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
 from reviewapp.analysing import slices_of, thresholds_of
 from reviewapp.exceptions import Refused, plain_message
@@ -54,7 +55,8 @@ def start_analyses(*, scan: Scan, by: User | None) -> list[Analysis]:
 def analyse_new_scans() -> list[int]:
     """Queue the analyses of scans that ended lately and return the ids to enqueue.
 
-    Two callers at once return the same ones; a worker claims each once.
+    Two callers at once return the same ones; a worker claims each once. Who would have
+    to wait for another one leaves it to them, or to the next sweep: that one may hang.
     """
     now = timezone.now()
     new = (
@@ -63,14 +65,19 @@ def analyse_new_scans() -> list[int]:
         .exclude(artefact="")
     )
     scans = list(new.values_list("pk", flat=True))
-    Analysis.objects.bulk_create(
-        [
-            Analysis(scan_id=scan, what=what, requested_at=now)
-            for scan in scans
-            for what in What
-        ],
-        ignore_conflicts=True,
-    )
+    rows = [
+        Analysis(scan_id=scan, what=what, requested_at=now)
+        for scan in scans
+        for what in What
+    ]
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")
+            Analysis.objects.bulk_create(rows, ignore_conflicts=True)
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        logger.warning("the analyses of scans %s are being made by another", scans)
     made = Analysis.objects.filter(scan__in=scans, state=State.QUEUED)
     return list(made.order_by("-what", "pk").values_list("pk", flat=True))
 

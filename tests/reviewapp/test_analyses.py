@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from django.core.files.storage import default_storage
+from django.db import connection, transaction
 from django.utils import timezone
 
 from reviewapp import analysing, tasks
@@ -301,6 +303,33 @@ def test_new_scans_are_analysed_by_themselves_once(version, monkeypatch) -> None
     assert sent == [pk for pk, _ in rows]
     assert Analysis.objects.count() == 2
     assert analyse_new_scans() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_hangs_while_it_queues_them_stops_nobody(version, caplog) -> None:
+    scan = add_scan(version, night(40), finished_at=timezone.now())
+    queued = threading.Event()
+
+    def queue_and_hang() -> None:
+        try:
+            with transaction.atomic():
+                analyse_new_scans()
+                queued.set()
+                done.wait(60)
+        finally:
+            connection.close()
+
+    done = threading.Event()
+    frozen = threading.Thread(target=queue_and_hang)
+    frozen.start()
+    try:
+        assert queued.wait(60)
+        assert analyse_new_scans() == []
+        assert f"the analyses of scans [{scan.pk}] are being made" in caplog.text
+    finally:
+        done.set()
+        frozen.join()
+    assert scan.analyses.count() == 2
 
 
 def test_lost_work_is_sent_again(version, settings) -> None:
