@@ -79,7 +79,11 @@ def test_verdicts_move_the_share_and_the_review_that_is_left(world):
     assert (found.waiting, found.minutes) == (0, pytest.approx(10 / 60))
 
 
-def test_verdicts_are_counted_again_when_the_count_is_old(world):
+def test_verdicts_are_counted_again_when_the_count_is_old(world, settings):
+    # Clearing the shared cache clears it for the tests that run beside this one.
+    settings.CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    }
     line = Confusion.objects.get()
     assert value(world, line).judged == 0
     Finding.objects.update(review_state="relabelled")
