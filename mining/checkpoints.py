@@ -25,6 +25,7 @@ __all__ = [
     "check_classes",
     "checkpoint_digest",
     "load_model",
+    "load_network",
     "load_state_dict",
     "read_spec",
     "write_spec",
@@ -74,16 +75,29 @@ def load_model(
             precision="float32",
             layout=torch.contiguous_format,
         )
-    model = build(spec.architecture, len(spec.classes))
-    _fill(model, load_state_dict(url, spec), url=url, spec=spec)
     return TorchPredictor(
-        model,
+        load_network(url, spec),
         spec,
         url=url,
         device=where,
         precision=precision,
         compile_model=compile_model,
     )
+
+
+def load_network(url: str, spec: ModelSpec) -> nn.Module:
+    """Build the network of a safetensors or state-dict file and fill in its weights.
+
+    Returns:
+        The network on the CPU in float32, in training mode.
+
+    Raises:
+        BadCheckpoint: The file is missing, damaged, may not be opened or does not fit its
+            spec; the message names it.
+    """
+    model = build(spec.architecture, len(spec.classes))
+    _fill(model, load_state_dict(url, spec), url=url, spec=spec)
+    return model
 
 
 def _load_onnx(url: str, spec: ModelSpec, device: torch.device) -> Predictor:

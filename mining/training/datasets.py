@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from mining.recipe import Hint, Recipe, RecipeSample
 from mining.sources.keys import key_from_os_path
-from mining.training.hints import Picture, apply_hints
+from mining.training.hints import apply_hints
 
 _SHOWN: Final = 3
 
@@ -27,8 +27,16 @@ class Pairs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """One place of the wrapped data set in a pass; `label` None is its own."""
+class Entry:
+    """One item of a pass.
+
+    Attributes:
+        index: Its place in the wrapped data set.
+        label: Class index; None is the wrapped data set's own.
+        weight: How often to draw it; 1 is ordinary.
+        hints: Augmentations to follow.
+        ignored: Whether its loss says nothing about the model.
+    """
 
     index: int
     label: int | None
@@ -46,6 +54,7 @@ class FixSetDataset(Dataset[tuple[Any, ...]]):
 
     Attributes:
         classes: Class names in the order of their indices.
+        entries: What each of the N items is.
         weights: float64 (N,), how often to draw each item; 1 is ordinary.
         ignored: bool (N,), True where the recipe says that a loss tells nothing about the
             model: see `mining.training.losses.hard_example_loss`.
@@ -92,18 +101,18 @@ class FixSetDataset(Dataset[tuple[Any, ...]]):
         samples = {sample.key: sample for sample in recipe.samples}
         keys = _keys(dataset, key)
         _check_found(samples.keys() - set(keys), len(samples))
-        self._entries: list[_Entry] = []
+        self.entries: list[Entry] = []
         for index, name in enumerate(keys):
-            plain = _Entry(index, None, 1.0, (), ignored=name in recipe.ignore)
+            plain = Entry(index, None, 1.0, (), ignored=name in recipe.ignore)
             if (sample := samples.get(name)) is not None:
-                self._entries += _copies(plain, sample, known)
+                self.entries += _copies(plain, sample, known)
             elif rest:
-                self._entries.append(plain)
+                self.entries.append(plain)
         self.weights = torch.tensor(
-            [entry.weight for entry in self._entries], dtype=torch.float64
+            [entry.weight for entry in self.entries], dtype=torch.float64
         )
         self.ignored = torch.tensor(
-            [entry.ignored for entry in self._entries], dtype=torch.bool
+            [entry.ignored for entry in self.entries], dtype=torch.bool
         )
         self.class_weights = torch.tensor(
             [recipe.class_weights.get(name, 1.0) for name in self.classes]
@@ -111,14 +120,16 @@ class FixSetDataset(Dataset[tuple[Any, ...]]):
         self._alike = self._positions_by_label()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __getitem__(self, position: int) -> tuple[Any, ...]:
-        entry = self._entries[position]
+        entry = self.entries[position]
         image, own = self._dataset[entry.index]
         label = own if entry.label is None else entry.label
         if entry.hints:
-            image = apply_hints(image, entry.hints, other=self._other(entry))
+            other = self.partner(entry)
+            mixed = None if other is None else self._dataset[other][0]
+            image = apply_hints(image, entry.hints, other=mixed)
         if self._transform is not None:
             image = self._transform(image)
         return (image, label, position) if self._with_position else (image, label)
@@ -126,21 +137,17 @@ class FixSetDataset(Dataset[tuple[Any, ...]]):
     def _positions_by_label(self) -> dict[int, list[int]]:
         """Return class -> places of the recipe's samples, to mix images of one class."""
         alike: dict[int, list[int]] = defaultdict(list)
-        for entry in self._entries:
+        for entry in self.entries:
             if entry.label is not None and not entry.ignored:
                 alike[entry.label].append(entry.index)
         return dict(alike)
 
-    def _other(self, entry: _Entry) -> Picture | None:
-        """Return a random image of the same class, when one is to be mixed in."""
+    def partner(self, entry: Entry) -> int | None:
+        """Return the place of a random image of its class, when one is to be mixed in."""
         if "mix" not in entry.hints or entry.label is None:
             return None
         alike = [i for i in self._alike.get(entry.label, ()) if i != entry.index]
-        if not alike:
-            return None
-        chosen = alike[int(torch.randint(len(alike), ()))]
-        image: Picture = self._dataset[chosen][0]
-        return image
+        return alike[int(torch.randint(len(alike), ()))] if alike else None
 
 
 def _indices(classes: Sequence[str], recipe: Recipe) -> dict[str, int]:
@@ -176,7 +183,7 @@ def _check_found(missing: set[str], count: int) -> None:
         )
 
 
-def _copies(plain: _Entry, sample: RecipeSample, known: dict[str, int]) -> list[_Entry]:
+def _copies(plain: Entry, sample: RecipeSample, known: dict[str, int]) -> list[Entry]:
     if sample.role == "drop":
         return []
     label = known[sample.label]

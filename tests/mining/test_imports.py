@@ -16,11 +16,11 @@ MODULES = [
     if module.name != "mining.__main__"
 ]
 FOR_THE_WEB = (
-    "agreement", "artefact", "compare", "confusion", "evidence", "exceptions", "exemplars", "fixset",
-    "images", "label_quality", "lookalikes", "ordering", "pace", "pairing", "ranker",
+    "agreement", "artefact", "compare", "confusion", "evidence", "exceptions", "exemplars", "fixset", "guards",
+    "images", "label_quality", "lookalikes", "ordering", "outliers", "pace", "pairing", "ranker",
     "recipe", "recipe_making",
     "slice_tree", "slices", "sources", "specs", "statistics", "threads", "thresholds",
-    "thumbnails", "types",
+    "thumbnails", "training.folds", "training.settings", "types",
 )  # fmt: skip
 
 

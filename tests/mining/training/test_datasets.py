@@ -85,7 +85,9 @@ def test_mixing_takes_other_images_of_the_same_corrected_class(folder):
     torch.manual_seed(0)
     dogs = {grey for grey, _ in seen(data[5] for _ in range(20))}
     cats = {grey for grey, _ in seen(data[2] for _ in range(20))}
-    others = {data._other(data._entries[5]).getpixel((0, 0)) for _ in range(9)}
+    others = {
+        folder[data.partner(data.entries[5])][0].getpixel((0, 0)) for _ in range(9)
+    }
     assert others == {(160, 160, 160)}  # never itself
     assert 184 <= min(dogs) < max(dogs) == 200
     assert 48 <= min(cats) < max(cats) == 80
