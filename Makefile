@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA ?= elpv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format schema screenshots
+.PHONY: help demo up test formats check format schema screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,14 @@ up: .venv ## Run web, worker and scheduler in this terminal
 test: export OMP_NUM_THREADS ?= 1
 test: .venv ## Run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+# In an environment of its own on top of the other: both bring pandas, which pyarrow imports
+# wherever it finds it.
+formats: .venv ## Read exports back with `datasets` and Label Studio's SDK
+	@test -x var/formats/bin/python || $(BIN)/python -m venv var/formats
+	@echo "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" > $$(echo var/formats/lib/python3*/site-packages)/hardmine.pth
+	@var/formats/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt datasets label-studio-sdk
+	@var/formats/bin/python -m pytest tests/mining/exports $(PYTEST_ARGS)
 
 check: .venv ## Formatting, lint, types, import contracts, templates, migrations, deployment checks
 	$(BIN)/ruff format --check .

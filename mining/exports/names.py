@@ -1,0 +1,68 @@
+"""Names in exports that are harmless on every system, whatever the data set's are."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from mining.sources import os_path_from_key
+from mining.text import is_storable
+
+_UNSAFE: Final = re.compile(r"[^\w.-]+")
+_NAME_LENGTH: Final = 80
+
+
+def safe_name(name: str) -> str:
+    """Return a name that is one harmless path component.
+
+    A name that this changes gets a few digits of its own digest, so that two never become
+    one.
+
+    >>> safe_name("night-07.png"), safe_name("../etc")
+    ('night-07.png', '_etc-f7f9121f')
+    """
+    clean = _UNSAFE.sub("_", name).strip(".")[-_NAME_LENGTH:]
+    return clean if clean == name and name else _marked(clean, name)
+
+
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return label -> folder; labels that differ in case alone get digits of their own.
+
+    >>> folder_names(["cat", "Fox", "fox"])
+    {'cat': 'cat', 'Fox': 'Fox-7fbf5098', 'fox': 'fox-776cb326'}
+    """
+    names = {label: safe_name(label) for label in labels}
+    often = Counter(name.casefold() for name in names.values())
+    return {
+        label: _marked(name, label) if often[name.casefold()] > 1 else name
+        for label, name in names.items()
+    }
+
+
+def image_name(key: str) -> str:
+    """Return a file name for the image of a key; another key has another one.
+
+    >>> image_name("zoo/night 07.png")
+    'ce22f66fc66af4a8-night_07-d8ff08d4.png'
+    """
+    name = safe_name(key.rpartition("/")[2])
+    return f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{name}"
+
+
+def path_of(key: str) -> str:
+    r"""Return the path below the root that a tool looks for; a key that is no text stays.
+
+    >>> path_of("a/b\\\\c.png")
+    'a/b\\c.png'
+    """
+    path = os_path_from_key(key)
+    return path if is_storable(path) else key
+
+
+def _marked(clean: str, name: str) -> str:
+    stem, dot, suffix = clean.rpartition(".")
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{stem}-{mark}{dot}{suffix}" if dot else f"{clean}-{mark}"
