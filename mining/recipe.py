@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -22,6 +22,16 @@ VERSION: Final = 1
 MAX_REPEAT: Final = 100
 _MAX_COUNT: Final = 10_000_000
 _Part = TypeVar("_Part")
+
+
+def _plain(part: object) -> dict[str, Any]:
+    """Return a part as its fields; `asdict` copies each value, for five times as long."""
+    return {name: getattr(part, name) for name in part.__slots__}  # type: ignore[attr-defined]
+
+
+_encoded = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain
+).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +194,12 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return it as JSON with one spelling only; `recipe_schema` describes it."""
-        data = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        data = {
+            "format": FORMAT,
+            "version": VERSION,
+            **{item.name: getattr(self, item.name) for item in fields(self)},
+        }
+        return _encoded(data)
 
     @classmethod
     def from_dict(cls, data: object) -> Recipe:

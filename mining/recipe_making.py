@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -33,6 +33,8 @@ HINTS: Final[Mapping[str, tuple[Hint, ...]]] = {
 _DROPPED: Final = ("ambiguous", "out_of_scope")
 _LABEL_WRONG: Final = "label_wrong"
 _DISAGREEING: Final = "reviews disagree"
+# Held aside, and said to trainers: a label error always looks hard.
+_UNTOLD: Final = {"label_suspect": "label in doubt", "outlier": "outlier"}
 # What only other images can teach; blur, lighting and background can be made from these.
 _COLLECTED: Final = frozenset(
     {"similar_appearance", "pose", "occlusion", "small_object"}
@@ -46,6 +48,7 @@ class EasySample:
     key: str
     digest: str
     label: str
+    split: str = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def make_recipe(
     class_counts: Mapping[str, int],
     *,
     easy: Iterable[EasySample] = (),
+    held: Iterable[tuple[FixRow, str]] = (),
     sources: Sources | None = None,
     settings: RecipeSettings | None = None,
 ) -> Recipe:
@@ -82,39 +86,102 @@ def make_recipe(
 
     Args:
         rows: The fix set.
-        class_counts: Class -> samples to train on, 1 or more, corrections applied.
+        class_counts: Class -> samples of the train split, 1 or more, corrections applied.
+            What the recipe takes from other splits is added, and a class that has none is
+            counted from the recipe itself.
         easy: Samples to choose the easy ones from, each once; read lazily. Those of the
             fix set are passed over.
+        held: (row, reason) of what was held aside, a `mining.guards.Reason`: the ambiguous
+            are left out of training, and of doubtful labels and outliers no trainer shall
+            mine the loss.
         sources: The fix set's digest is filled in.
         settings: How to make it.
 
     Raises:
-        ValueError: A count is below 1, or a label of the rows has none.
+        ValueError: A count is below 1.
     """
     settings = settings or RecipeSettings()
-    given = list(rows)
-    cases = _cases(given)
-    trained = [case for case in cases if case.role != "drop"]
-    _check_labels(trained, class_counts)
+    given, aside = list(rows), list(held)
+    dropped = [row for row, reason in aside if reason == "ambiguous"]
+    cases = _cases([*given, *dropped])
     found = [case for case in cases if case.role == "hard"]
     hard, warnings = _capped(found, settings)
     wanted = round(settings.easy_per_hard * len(hard))
-    mixed = _choose_easy(
-        easy, {case.row.sample_key for case in cases}, wanted, settings
-    )
+    taken = {case.row.sample_key for case in cases}
+    mixed = _choose_easy(easy, taken, wanted, settings)
     if len(mixed) < wanted:
         warnings.append(f"Easy samples found: {len(mixed):,} of {wanted:,} wanted.")
     warnings += _test_warning(given)
     rest = [case for case in cases if case.role != "hard"]
-    samples = [_sample(case, settings) for case in hard + rest] + mixed
+    samples = [_sample(case, settings) for case in hard + rest]
+    samples += [
+        RecipeSample(one.key, one.digest, one.label, one.label, "easy") for one in mixed
+    ]
+    counts = _counted(class_counts, hard + rest, mixed)
+    ignore = {
+        row.sample_key: _UNTOLD[reason]
+        for row, reason in aside
+        if reason in _UNTOLD and row.sample_key not in taken
+    }
+    ignore |= {case.row.sample_key: case.reason for case in cases if case.reason}
     return Recipe(
         samples=tuple(sorted(samples, key=lambda sample: sample.key)),
-        class_weights=class_balanced_weights(class_counts, beta=settings.beta),
-        ignore={case.row.sample_key: case.reason for case in cases if case.reason},
+        class_weights=class_balanced_weights(counts, beta=settings.beta),
+        ignore=ignore,
         collection=_plan(found, settings),
         warnings=tuple(warnings),
         sources=replace(sources or Sources(), fix_set=fix_set_digest(given)),
         settings=settings,
+    )
+
+
+def random_recipe(
+    recipe: Recipe, candidates: Iterable[EasySample], *, seed: int
+) -> Recipe:
+    """Return the recipe's control: as large, but its samples are drawn at random.
+
+    Each line keeps its role, weight, repeats and hints and gets another sample of the same
+    split, with the label that the sample has, so that nothing but the choice differs. The
+    same candidates in any order give the same one.
+
+    Args:
+        recipe: What is to be controlled.
+        candidates: Every sample of the splits that the recipe takes from, its own included.
+        seed: Decides the draw.
+
+    Raises:
+        ValueError: A sample of the recipe is not among the candidates.
+    """
+    pool = sorted(candidates, key=lambda one: _lot(seed, one.key))
+    splits = {one.key: one.split for one in pool}
+    missing = [line.key for line in recipe.samples if line.key not in splits]
+    if missing:
+        raise ValueError(
+            f"{len(missing):,} samples of the recipe are not among the candidates, such"
+            f" as {missing[0]}"
+        )
+    drawn: dict[str, Iterator[EasySample]] = {
+        split: iter([one for one in pool if one.split == split])
+        for split in set(splits.values())
+    }
+    lines = []
+    for line in recipe.samples:
+        one = next(drawn[splits[line.key]])
+        lines.append(
+            replace(
+                line,
+                key=one.key,
+                digest=one.digest,
+                label=one.label,
+                old_label=one.label,
+            )
+        )
+    return replace(
+        recipe,
+        samples=tuple(sorted(lines, key=lambda line: line.key)),
+        ignore={},
+        collection=(),
+        warnings=(),
     )
 
 
@@ -190,10 +257,18 @@ def _case(rows: list[FixRow]) -> _Case:
     return _Case(row, causes, "hard", "")
 
 
-def _check_labels(cases: Sequence[_Case], class_counts: Mapping[str, int]) -> None:
-    missing = sorted({case.row.label for case in cases} - class_counts.keys())
-    if missing:
-        raise ValueError(f"class_counts lacks {', '.join(missing)}")
+def _counted(
+    class_counts: Mapping[str, int], cases: Sequence[_Case], easy: Sequence[EasySample]
+) -> dict[str, int]:
+    """Return class -> samples to train on: the train split and what is taken elsewhere."""
+    used = [
+        (case.row.label, case.row.split) for case in cases if case.role != "drop"
+    ] + [(one.label, one.split) for one in easy]
+    counts = Counter(class_counts)
+    counts.update(
+        label for label, split in used if split != "train" or label not in class_counts
+    )
+    return dict(counts)
 
 
 def _capped(
@@ -222,18 +297,17 @@ def _capped(
 
 def _choose_easy(
     easy: Iterable[EasySample], taken: set[str], wanted: int, settings: RecipeSettings
-) -> list[RecipeSample]:
+) -> list[EasySample]:
     """Return a random choice that depends on the seed and the keys alone."""
-
-    def lot(sample: EasySample) -> tuple[bytes, str]:
-        text = f"{settings.seed}\0{sample.key}"
-        return hashlib.sha256(text.encode()).digest(), sample.key
-
     free = (sample for sample in easy if sample.key not in taken)
-    return [
-        RecipeSample(sample.key, sample.digest, sample.label, sample.label, "easy")
-        for sample in heapq.nsmallest(wanted, free, key=lot)
-    ]
+    return heapq.nsmallest(
+        wanted, free, key=lambda sample: _lot(settings.seed, sample.key)
+    )
+
+
+def _lot(seed: int, key: str) -> tuple[bytes, str]:
+    """Return the place of a key in a random order that depends on the seed alone."""
+    return hashlib.sha256(f"{seed}\0{key}".encode()).digest(), key
 
 
 def _test_warning(rows: Sequence[FixRow]) -> list[str]:

@@ -123,9 +123,32 @@ def test_a_class_without_samples_is_refused():
         make_recipe([], COUNTS | {"coat": 0})
 
 
-def test_a_label_that_is_not_counted_is_refused():
-    with pytest.raises(ValueError, match="class_counts lacks dress"):
-        make_recipe([row("a.png")], {"shirt": 3})
+def test_what_comes_from_other_splits_is_counted_for_the_class_weights():
+    rows = [row("a.png", split="val"), row("b.png"), relabel("c.png", "coat", "cape")]
+    pool = [EasySample(f"{i}.png", "", "coat", split) for i, split in enumerate(SPLITS)]
+    recipe = make_recipe(rows, COUNTS, easy=pool)
+    # One dress of val, one coat of test; the cape is the recipe's own, of train.
+    counts = {"cape": 1, "coat": 101, "dress": 301, "shirt": 400}
+    assert recipe.class_weights == class_balanced_weights(counts, beta=0.999)
+
+
+SPLITS = ("train", "test")
+
+
+def test_trainers_hear_of_what_was_held_aside_but_not_of_duplicates():
+    held = [
+        (row("x.png", causes=("out_of_scope",)), "ambiguous"),
+        (row("y.png"), "label_suspect"),
+        (row("z.png"), "outlier"),
+        (row("w.png"), "duplicate"),
+    ]
+    recipe = make_recipe([row("a.png")], COUNTS, held=held)
+    roles = {sample.key: sample.role for sample in recipe.samples}
+    assert roles == {"a.png": "hard", "x.png": "drop"}
+    assert recipe.ignore == {
+        "x.png": "out_of_scope", "y.png": "label in doubt", "z.png": "outlier",
+    }  # fmt: skip
+    assert recipe.sources.fix_set == fix_set_digest([row("a.png")])
 
 
 def test_the_caps_keep_the_hardest_and_say_what_they_left_out():
