@@ -14,6 +14,7 @@ from mining.pairing import Ints, Mask, Pairs
 from mining.statistics import (
     Interval,
     PairedDifference,
+    holm,
     mcnemar_exact,
     paired_difference,
     wilson,
@@ -198,6 +199,16 @@ class Comparison:
     both_wrong: Cell
     negative_flip_rate: float
     confusions: ConfusionChanges
+
+
+def adjusted(changes: ConfusionChanges) -> dict[float, float]:
+    """Return p -> p by Holm over all confusions; those of the same p have the same."""
+    # A thousand classes have a quarter of a million confusions, but few kinds of them.
+    only = np.stack([changes.before - changes.both, changes.after - changes.both])
+    kinds, many = np.unique(only, axis=1, return_counts=True)
+    found = [mcnemar_exact(int(before), int(after)) for before, after in kinds.T]
+    p = np.repeat(found, many).tolist()
+    return dict(zip(p, holm(p), strict=True))
 
 
 def compare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,19 @@ class PairedDifference:
     difference: float
     interval: Interval
     p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One mean over another of the same samples.
+
+    Attributes:
+        value: The ratio.
+        interval: Its confidence interval.
+    """
+
+    value: float
+    interval: Interval
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
@@ -149,6 +163,78 @@ def paired_difference(
     return PairedDifference((b - c) / n, interval, mcnemar_exact(b, c))
 
 
+def samples_needed(
+    b: int, c: int, n: int, *, level: float = 0.95, power: float = 0.8
+) -> int | None:
+    """Return how many samples would show a difference like this one (Miettinen 1968).
+
+    As many as McNemar's test needs to find it with the given power, if the shares of b
+    and c among all samples stay what they are.
+
+    Args:
+        b: Samples that only the first has right.
+        c: Samples that only the second has right.
+        n: All samples.
+        level: Of the test, above 0 and below 1.
+        power: Share of such studies that find it, above 0 and below 1.
+
+    Returns:
+        The number of samples; None where b equals c: there is nothing to show.
+
+    Raises:
+        ValueError: A count is negative, b + c is above n, or a share is out of its range.
+
+    >>> samples_needed(30, 20, 1000)
+    3923
+    """
+    if min(b, c) < 0 or b + c > n:
+        raise ValueError(f"b and c must be 0 or more and together at most {n}")
+    if not 0 < power < 1:
+        raise ValueError(f"power must be above 0 and below 1, not {power}")
+    z, beta = _z(level), float(special.ndtri(power))
+    if b == c:
+        return None
+    unlike, gap = (b + c) / n, (b - c) / n
+    root = z * math.sqrt(unlike) + beta * math.sqrt(unlike - gap * gap)
+    return math.ceil((root / gap) ** 2)
+
+
+def ratio_of_means(
+    part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64], *, level: float = 0.95
+) -> Ratio | None:
+    """Return the mean of `part` over that of `whole`, with Fieller's interval (1954).
+
+    Args:
+        part: (N,), a number for each sample.
+        whole: (N,), another number for each of the same samples.
+        level: Of the interval, above 0 and below 1.
+
+    Returns:
+        None where the mean of `whole` may be zero: of that there is no part.
+
+    Raises:
+        ValueError: The lengths differ.
+
+    >>> found = ratio_of_means(np.array([0, 1, 1, 0, 1]), np.array([1, 1, 2, 1, 1]))
+    >>> f"{found.value:.2f}, {found.interval.low:.2f} to {found.interval.high:.2f}"
+    '0.50, 0.16 to 0.84'
+    """
+    if len(part) != len(whole):
+        raise ValueError(f"there must be as many numbers: {len(part)}, {len(whole)}")
+    z, n = _z(level), len(part)
+    if n == 0:
+        return None
+    upper, lower = float(part.mean()), float(whole.mean())
+    spread = (np.cov(part, whole, bias=True) * (z * z / n)).tolist()
+    a = lower * lower - spread[1][1]
+    if a <= 0:
+        return None
+    # The ratios r for which part - r * whole may have the mean 0 are between the roots.
+    b, c = upper * lower - spread[0][1], upper * upper - spread[0][0]
+    root = math.sqrt(max(0.0, b * b - a * c))
+    return Ratio(upper / lower, Interval((b - root) / a, (b + root) / a))
+
+
 def enrichment(hits: int, size: int, all_hits: int, n: int) -> float:
     """Return the p value of Fisher's exact test that a slice has more hits than luck gives.
 
@@ -184,6 +270,7 @@ def enrichment(hits: int, size: int, all_hits: int, n: int) -> float:
     return min(1.0, float(np.exp(logs - _log_choose(n, size)).sum()))
 
 
+@lru_cache  # tables have an interval in each line
 def _z(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level must be above 0 and below 1, not {level}")

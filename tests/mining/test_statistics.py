@@ -14,6 +14,8 @@ from mining.statistics import (
     holm,
     mcnemar_exact,
     paired_difference,
+    ratio_of_means,
+    samples_needed,
     wilson,
 )
 
@@ -48,7 +50,7 @@ def test_of_no_samples_nothing_is_known():
 @given(st.integers(0, 2000), st.integers(0, 2000))
 def test_mcnemar_is_scipys_binomial_test(b, c):
     expected = stats.binomtest(b, b + c).pvalue if b + c else 1.0
-    assert mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-9, abs=1e-299)
 
 
 def test_mcnemar_is_statsmodels():
@@ -168,3 +170,48 @@ def test_it_refuses_a_level_that_is_no_share(level):
         wilson(1, 2, level=level)
     with pytest.raises(ValueError, match="level must be above 0 and below 1"):
         paired_difference(1, 0, 2, level=level)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(30, 20, 1000), (9, 3, 60), (200, 260, 4000)])
+def test_as_many_samples_as_needed_find_it_four_times_of_five(b, c, n):
+    needed = samples_needed(b, c, n)
+    shares = [b / n, c / n, 1 - (b + c) / n]
+    drawn = np.random.default_rng(7).multinomial(needed, shares, size=4000)
+    # McNemar's test as the formula has it, by the normal distribution.
+    z = (drawn[:, 0] - drawn[:, 1]) / np.sqrt(np.maximum(drawn[:, :2].sum(axis=1), 1))
+    assert (np.abs(z) > stats.norm.ppf(0.975)).mean() == pytest.approx(0.8, abs=0.03)
+    assert samples_needed(c, b, n) == needed
+    assert samples_needed(b, c, n, power=0.95) > needed
+
+
+def test_no_number_of_samples_shows_no_difference():
+    assert samples_needed(3, 3, 10) is None
+    for wrong in ((-1, 2, 9), (5, 5, 9)):
+        with pytest.raises(ValueError, match="b and c must be 0 or more"):
+            samples_needed(*wrong)
+    with pytest.raises(ValueError, match="power must be above 0 and below 1"):
+        samples_needed(3, 1, 9, power=1.0)
+
+
+def test_at_the_ends_of_a_ratio_the_rest_is_just_not_zero():
+    generator = np.random.default_rng(3)
+    whole = generator.integers(-1, 3, 300)
+    part = generator.integers(-1, 2, 300) * (whole > 0)
+    found = ratio_of_means(part, whole)
+    for end in (found.interval.low, found.interval.high):
+        rest = part - end * whole
+        z = rest.mean() / rest.std() * np.sqrt(len(rest))
+        assert abs(z) == pytest.approx(stats.norm.ppf(0.975))
+    drawn = generator.integers(0, 300, (4000, 300))
+    ratios = part[drawn].mean(axis=1) / whole[drawn].mean(axis=1)
+    ends = np.quantile(ratios, [0.025, 0.975])
+    np.testing.assert_allclose(
+        [found.interval.low, found.interval.high], ends, atol=0.02
+    )
+
+
+def test_of_what_may_be_zero_there_is_no_part():
+    assert ratio_of_means(np.ones(4, int), np.array([1, -1, 1, 0])) is None
+    assert ratio_of_means(np.zeros(0, int), np.zeros(0, int)) is None
+    with pytest.raises(ValueError, match="as many numbers"):
+        ratio_of_means(np.ones(2, int), np.ones(3, int))
