@@ -42,9 +42,11 @@ OUTCOME_SCHEMA: Final = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("file_type", pa.string()),
         pa.field("size", pa.int64()),
+        pa.field("fold", pa.int32()),
     ]
 )
 _LOOK: Final = Look.__slots__
+_LATER: Final = (*_LOOK, "fold")  # columns that older artefacts lack
 _SEEN: Final = [name for name in OUTCOME_SCHEMA.names if name not in _LOOK]
 _ROW_GROUP: Final = 10_000
 # Dictionaries of the others, whose values hardly repeat, double the time to write.
@@ -113,14 +115,14 @@ def merge_outcomes(inputs: Sequence[File], output: File, expected_rows: int) -> 
 def read_outcomes(path: File, columns: Sequence[str] | None = None) -> pa.Table:
     """Read columns (all when None) of an artefact into memory.
 
-    Columns of `Look` that an older artefact does not have are null.
+    Columns of `Look` and `fold` that an older artefact does not have are null.
 
     Raises:
         ArtefactError: The file is missing, damaged or lacks a column.
     """
     with _reading(path) as parquet:
         names = OUTCOME_SCHEMA.names if columns is None else list(columns)
-        known = (*parquet.schema_arrow.names, *_LOOK)
+        known = (*parquet.schema_arrow.names, *_LATER)
         lacking = [name for name in names if name not in known]
         if lacking:
             raise ArtefactError(f"{_name(path)} has no column {', '.join(lacking)}.")
@@ -130,7 +132,7 @@ def read_outcomes(path: File, columns: Sequence[str] | None = None) -> pa.Table:
 def iter_columns(path: File, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield columns of an artefact in tables of up to 10,000 rows, in constant memory.
 
-    Columns of `Look` that an older artefact does not have are null.
+    Columns of `Look` and `fold` that an older artefact does not have are null.
 
     Raises:
         ArtefactError: The file is missing or damaged.

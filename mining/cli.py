@@ -1,4 +1,4 @@
-"""The command line: `python -m mining scan ROOT CHECKPOINT`."""
+"""The command line: `python -m mining scan ROOT CHECKPOINT`, and `train`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from mining.pace import Pace, bottleneck
 from mining.sources import Source, open_source
 from mining.sources.files import open_binary
 from mining.specs import read_spec, unseen
+from mining.training_cli import add_train
 from mining.types import (
     SPLITS,
     Decode,
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 2 when a MiningError refused it."""
     options = _parser().parse_args(arguments)
     try:
-        _scan(options)
+        options.run(options)
     except MiningError as error:
         sys.stderr.write(f"mining: {error}\n")
         return EXIT_REFUSED
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, help="write every outcome to this Parquet file"
     )
     _add_settings(scan)
+    scan.set_defaults(run=_scan)
+    add_train(commands)
     return parser
 
 

@@ -341,6 +341,8 @@ class Outcome:
         error: Why the image could not be read; "" when it was.
         look: How the image looks; None where nothing has decoded it on a CPU, as in an
             import.
+        fold: Which of the fold models said it, from 0: one that was not trained on this
+            image. None where the scan is not out-of-fold.
     """
 
     id: int
@@ -356,6 +358,7 @@ class Outcome:
     top_probs: tuple[float, ...]
     error: str = ""
     look: Look | None = None
+    fold: int | None = None
 
     @classmethod
     def unreadable(cls, sample: SampleRef, error: str) -> Outcome:

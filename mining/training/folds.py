@@ -142,7 +142,7 @@ def out_of_fold(
             spec=spec,
             held=[samples[n] for n in inside.tolist()],
             train=[
-                TrainSample(item.key, item.url, item.label)
+                TrainSample(item.key, item.url, item.label, item.digest)
                 for item, place in zip(samples, places, strict=True)
                 if place != fold
             ],

@@ -97,11 +97,14 @@ class TrainSample:
         key: Its key in the data set; a recipe names samples by it.
         url: What fsspec opens.
         label: Class name as the data set has it now, before the recipe.
+        digest: SHA-256 of its bytes in hex, as registered: an image that has another one is
+            left out. None takes any bytes, or those that the recipe names.
     """
 
     key: str
     url: str
     label: str
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,11 @@ def _inputs(
         [
             # A class of its own is the recipe's; the reader only looks at the range.
             SampleRef(
-                n, item.key, item.url, max(label, 0), digests.get(item.key) or None
+                n,
+                item.key,
+                item.url,
+                max(label, 0),
+                digests.get(item.key) or item.digest,
             )
             for n, (item, label) in enumerate(zip(samples, labels, strict=True))
         ],
