@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -16,6 +17,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client, TransactionTestCase
 from fsspec.implementations.memory import MemoryFileSystem
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from reviewapp.models import (
     Dataset,
@@ -40,17 +42,40 @@ hypothesis.settings.load_profile("untimed")
 
 TransactionTestCase._fixture_teardown = empty_database
 
+FLOWS = Path(__file__).parent / "flows"
+STATIC_FILES: dict[str, Any] = {}
+find_static_files = WhiteNoiseMiddleware.add_files_from_finders
+
+
+def find_static_files_once(server: WhiteNoiseMiddleware) -> None:
+    """Find what a server finds as it starts, and so would each test client anew."""
+    if not STATIC_FILES:
+        find_static_files(server)
+        STATIC_FILES.update(server.files)
+    server.files.update(STATIC_FILES)
+
+
+WhiteNoiseMiddleware.add_files_from_finders = find_static_files_once
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests: one begun last is waited for."""
+    """Begin with the long tests: one begun last is waited for.
+
+    Those of real processes and browsers get a second try, which is reported: a machine
+    that stands still for a while breaks them. No other test does.
+    """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("browser") or FLOWS in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what was imported: it stays until the end."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # a twentieth of a test's time goes into looking
 
 
 def pytest_unconfigure() -> None:

@@ -18,6 +18,22 @@
 
   const share = (part, whole) => (whole ? part / whole : 0);
 
+  const numbersIn = (text, cells) => {
+    const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    const kind = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[bytes.length / cells] ?? Uint8Array;
+    return new kind(bytes.buffer);
+  };
+
+  /* The cells of each row, as the API gives them when they are not packed. */
+  const unpack = (data) => {
+    const { ends, ...packed } = data.packed;
+    for (const [name, text] of Object.entries(packed)) {
+      const all = text === null ? null : numbersIn(text, ends.at(-1));
+      data[name] = all && ends.map((end, row) => all.subarray(row ? ends[row - 1] : 0, end));
+    }
+    return data;
+  };
+
   /* One object for each cell that is not empty. */
   const cellsOf = (data, scale) => {
     const cells = new Map();
@@ -156,32 +172,35 @@
   const listen = (element, data, cells) => {
     const tip = document.getElementById("matrix-tip");
     const hovers = window.matchMedia("(hover: hover)").matches;
-    const cellOf = (event) => {
-      const [row, column] = event.points[0].pointIndex ?? event.points[0].pointNumber;
-      return cells.get(row * data.classes.length + column);
-    };
-    const show = (event) => {
-      const cell = cellOf(event);
-      if (!cell) return;
+    const cellAt = (row, column) => cells.get(row * data.classes.length + column);
+    const show = (cell, at) => {
       tip.textContent = said(data, cell);
       tip.hidden = false;
+      const page = pageOf(element, data, cell);
       if (!hovers) {
-        const page = pageOf(element, data, cell);
         if (page) tip.append("\n", Object.assign(document.createElement("a"), { href: page, textContent: "Its findings" }));
         return;
       }
-      const { clientX: x, clientY: y } = event.event;
-      tip.style.left = `${Math.min(x + 14, window.innerWidth - tip.offsetWidth - 8)}px`;
-      tip.style.top = `${Math.min(y + 14, window.innerHeight - tip.offsetHeight - 8)}px`;
-      element.classList.toggle("has-findings", Boolean(pageOf(element, data, cell)));
+      tip.style.left = `${Math.min(at.clientX + 14, window.innerWidth - tip.offsetWidth - 8)}px`;
+      tip.style.top = `${Math.min(at.clientY + 14, window.innerHeight - tip.offsetHeight - 8)}px`;
+      element.classList.toggle("has-findings", Boolean(page));
     };
-    element.on("plotly_hover", show);
+    element.on("plotly_hover", ({ points: [point], event }) => {
+      const cell = cellAt(...(point.pointIndex ?? point.pointNumber));
+      if (cell) show(cell, event);
+    });
     element.on("plotly_unhover", () => {
       if (hovers) tip.hidden = true;
     });
-    element.on("plotly_click", (event) => {
-      const page = pageOf(element, data, cellOf(event));
-      if (!hovers) show(event);
+    // Not plotly_click: it tells of what was hovered up to 50 ms before, another cell or none.
+    element.addEventListener("click", (event) => {
+      const area = event.target.closest(".nsewdrag")?.getBoundingClientRect();
+      if (!area) return;
+      const { xaxis, yaxis } = element._fullLayout;
+      const cell = cellAt(Math.round(yaxis.p2c(event.clientY - area.top)), Math.round(xaxis.p2c(event.clientX - area.left)));
+      if (!cell) return;
+      const page = pageOf(element, data, cell);
+      if (!hovers) show(cell, event);
       else if (page) window.location.assign(page);
     });
   };
@@ -194,7 +213,7 @@
     try {
       const answer = await fetch(element.dataset.source, { headers: { Accept: "application/json" } });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
-      data = await answer.json();
+      data = unpack(await answer.json());
     } catch (error) {
       status.textContent = `The map could not be loaded (${error.message}). The table has its largest cells; load the page again to see the map.`;
       return;

@@ -1,12 +1,14 @@
-"""A PostgreSQL that commits what a shard found and dies before it says so."""
+"""A PostgreSQL that commits a claim, or what a shard found, and dies before it says so."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+SHARD_IS_CLAIMED = b'"attempts" + 1'
 SHARD_IS_RECORDED = b"INSERT INTO reviewapp_sighting"
 
 
@@ -16,11 +18,13 @@ class LossyProxy:
     Args:
         folder: Where its socket is made, as libpq's `host`.
         server: The socket of the real server.
-        losses: How many answers to swallow.
+        losses: How many answers to the commits of each kind to swallow.
     """
 
     def __init__(self, folder: Path, server: Path, *, losses: int) -> None:
-        self.losses_left = losses
+        self.losses_left = Counter(
+            dict.fromkeys((SHARD_IS_CLAIMED, SHARD_IS_RECORDED), losses)
+        )
         self._server = server
         self._lock = threading.Lock()
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,14 +51,14 @@ class LossyProxy:
     def _to_server(
         self, client: socket.socket, server: socket.socket, lost: threading.Event
     ) -> None:
-        recorded = False
+        done: set[bytes] = set()
         with suppress(OSError), client, server:
             while data := client.recv(1 << 16):
-                recorded |= SHARD_IS_RECORDED in data
-                if recorded and b"COMMIT" in data:
-                    recorded = False
-                    if self._is_to_be_lost():
+                done |= {kind for kind in self.losses_left if kind in data}
+                if b"COMMIT" in data:
+                    if any(self._is_to_be_lost(kind) for kind in done):
                         lost.set()
+                    done.clear()
                 server.sendall(data)
             server.shutdown(socket.SHUT_RDWR)
 
@@ -68,7 +72,7 @@ class LossyProxy:
                 client.sendall(data)
             client.shutdown(socket.SHUT_RDWR)
 
-    def _is_to_be_lost(self) -> bool:
+    def _is_to_be_lost(self, kind: bytes) -> bool:
         with self._lock:
-            self.losses_left -= 1
-            return self.losses_left >= 0
+            self.losses_left[kind] -= 1
+            return self.losses_left[kind] >= 0

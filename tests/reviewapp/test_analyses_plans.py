@@ -14,7 +14,8 @@ from reviewapp.views.analyses import _closest
 from tests import factories
 from tests.reviewapp.test_plans import crowd, reads  # noqa: F401 (fixtures)
 
-pytestmark = pytest.mark.django_db
+# In one process: the crowd takes seconds to make.
+pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("crowd")]
 
 
 @pytest.fixture
@@ -58,5 +59,6 @@ def test_the_findings_of_a_band_come_from_an_index(crowd, scan, form, lane, read
 def test_a_range_of_confidences_has_its_ends(
     world, confidence, low, high, is_in
 ) -> None:
-    Finding.objects.update(confidence=confidence)
-    assert Finding.objects.of_confidence(low, high).exists() == is_in
+    few = Finding.objects.for_dataset(world.dataset)
+    few.update(confidence=confidence)
+    assert few.of_confidence(low, high).exists() == is_in

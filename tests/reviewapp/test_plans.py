@@ -127,6 +127,8 @@ def crowd(django_db_setup: None, django_db_blocker: Any) -> Iterator[Crowd]:
                 "reviewapp_skip",
             ):
                 cursor.execute(f"ANALYZE {table}")
+        # Now, once: what is left to the end of the transaction every test checks anew.
+        connection.check_constraints()
         yield Crowd(dataset, labels, model, by)
         transaction.set_rollback(True)
 
@@ -177,7 +179,7 @@ def reads() -> Iterator[Reads]:
     assert found.problems == []
 
 
-ORDERS = ["", "hardest", "newest", "surest", "least_sure", "random", "back"]
+ORDERS = ["", "hardest", "newest", "doubted", "surest", "least_sure", "random", "back"]
 
 
 @pytest.mark.parametrize("lane", ["", "label", "model", "near_miss"])
