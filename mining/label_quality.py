@@ -9,14 +9,18 @@ Journal of Artificial Intelligence Research 70 (2021), section 3.1.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from mining.artefact import File, iter_columns
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+DoubtOrder = Literal["surest", "hardest"]
+
+_FEW: Final = 20  # doubted labels that say too little of how labels go wrong
 
 
 def read_class_thresholds(artefact: File, n_classes: int) -> Floats:
@@ -86,6 +90,44 @@ def doubted_labels(
     guesses = np.asarray(predicted)
     is_sure = np.asarray(confidence) >= thresholds[guesses]  # never of NaN
     return np.asarray((guesses != np.asarray(true)) & is_sure, np.bool_)
+
+
+def read_doubt_order(artefact: File, thresholds: Floats) -> DoubtOrder | None:
+    """Choose how to go through a scan's errors so that wrong labels come first.
+
+    Where labels are wrong by confusable classes the model has learned to expect it: it
+    still gives such a label the second place, and its p_true tells little; the surest
+    errors come first. Where they are wrong at random, nothing but p_true tells a wrong
+    label from a hard image: the lowest come first. `docs/benchmarks.md` has both measured.
+
+    Args:
+        artefact: A path, or a file open for reading; constant memory.
+        thresholds: float64 (K,), of the same artefact.
+
+    Returns:
+        "surest" when the model's second choice is the label in at least half of what
+        `doubted_labels` doubts, else "hardest"; None when that is too little to tell.
+
+    Raises:
+        ArtefactError: The file is missing or damaged.
+    """
+    known = second = 0
+    columns = ["true", "predicted", "confidence", "top_classes"]
+    for table in iter_columns(artefact, columns):
+        true = table["true"].to_numpy()
+        doubted = doubted_labels(
+            true,
+            table["predicted"].to_numpy(),
+            table["confidence"].to_numpy(),
+            thresholds,
+        )
+        tops = table["top_classes"].filter(pa.array(doubted)).to_pylist()
+        for label, top in zip(true[doubted].tolist(), tops, strict=True):
+            known += len(top) > 1
+            second += len(top) > 1 and top[1] == label
+    if known < _FEW:
+        return None
+    return "surest" if 2 * second >= known else "hardest"
 
 
 def _add(

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
 
-from mining.confusion import Counts
-
 Order: TypeAlias = npt.NDArray[np.int64]
+Counts: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 By = Literal["name", "size", "errors", "cluster"]
 
 ORDERS: tuple[By, ...] = get_args(By)
@@ -26,7 +25,7 @@ def order_classes(matrix: Counts, classes: Sequence[str], by: By) -> Order:
     """Return the class indices in the order in which to show them.
 
     Args:
-        matrix: int64 (K, K), rows true, columns predicted.
+        matrix: integers (K, K), rows true, columns predicted.
         classes: K names in index order.
         by: "name": 2 before 10, whatever the case; "size": most samples first; "errors":
             most errors first, those of other classes taken for it included; "cluster":
@@ -65,7 +64,7 @@ def top_classes(matrix: Counts, n: int) -> Order:
     """Return the n classes with the most errors, in the order of the index.
 
     Args:
-        matrix: int64 (K, K), rows true, columns predicted.
+        matrix: integers (K, K), rows true, columns predicted.
         n: How many at most, 0 or more.
 
     Returns:
@@ -82,8 +81,8 @@ def top_classes(matrix: Counts, n: int) -> Order:
     return np.sort(np.argsort(-_errors(matrix), kind="stable")[:n])
 
 
-def _errors(matrix: Counts) -> Counts:
-    errors: Counts = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
+def _errors(matrix: Counts) -> Order:
+    errors: Order = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
     return errors
 
 

@@ -41,12 +41,14 @@ class Tally:
         bins: uint16 (C,), of each cell, in rising order.
         cells: Of each cell the classes; its confidence is the lower end of the bin.
         counts: int64 (C,), samples in each cell; at least one.
+        starts: int64 (E + 2,), the first cell of each bin or of a later one; last C.
     """
 
     edges: Singles
     bins: Shorts
     cells: Confidences
     counts: Ints
+    starts: Ints
 
     @property
     def samples(self) -> int:
@@ -139,7 +141,7 @@ def class_figures(of: Tally, threshold: float) -> ClassFigures:
         threshold: 0-1, of at most three decimals.
     """
     k = len(of.cells.classes)
-    first = np.searchsorted(of.bins, _first(of, threshold))
+    first = int(of.starts[_first(of, threshold)])
     true, predicted = of.cells.true[first:], of.cells.predicted[first:]
     counts = of.counts[first:]
     below = _sum(of.cells.true[:first], of.counts[:first], k)
@@ -148,7 +150,7 @@ def class_figures(of: Tally, threshold: float) -> ClassFigures:
         samples=below + accepted,
         accepted=accepted,
         claimed=_sum(predicted, counts, k),
-        right=_sum(true, np.where(true == predicted, counts, 0), k),
+        right=_sum(true, counts * (true == predicted), k),
     )
 
 
@@ -202,8 +204,7 @@ def band_counts(
         ValueError: There is no such class.
     """
     beyond = np.searchsorted(of.edges, np.float32(high), "right") + 1
-    start, end = np.searchsorted(of.bins, np.array([_first(of, low), beyond]))
-    here = slice(start, end)
+    here = slice(of.starts[_first(of, low)], of.starts[beyond])
     true, counts = of.cells.true[here], of.counts[here]
     right = true == of.cells.predicted[here]
     near = of.bins[here] < _first(of, float(_ceiling(near_miss_below)))
@@ -286,7 +287,8 @@ def _tally(
     bins, true, predicted = columns
     lowest = np.concatenate([np.zeros(1, np.float32), edges])[bins]
     cells = Confidences(classes, np.arange(len(bins)), true, predicted, lowest)
-    return Tally(edges, bins, cells, counts)
+    starts = np.searchsorted(bins, np.arange(len(edges) + 2, dtype=bins.dtype))
+    return Tally(edges, bins, cells, counts, starts)
 
 
 def _first(of: Tally, threshold: float) -> int:
@@ -302,8 +304,10 @@ def _passing(of: Tally, at: Singles, counts: Ints) -> Ints:
 
 def _from_bin(of: Tally, bins: Ints, amounts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the sum of the cells' amounts from each bin on, (B,)."""
-    below = np.concatenate([[0], amounts.cumsum()])
-    found: npt.NDArray[Any] = below[-1] - below[np.searchsorted(of.bins, bins)]
+    sums = np.zeros(len(amounts) + 1, np.result_type(amounts, np.int64))
+    amounts.cumsum(out=sums[1:])
+    before = sums[of.starts]
+    found: npt.NDArray[Any] = before[-1] - before[bins]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +18,8 @@ from mining.compare import (
     CHANGES,
     Change,
     Comparison,
-    ConfusionChanges,
     Figures,
+    adjusted,
     compare,
 )
 from mining.exceptions import ArtefactError
@@ -32,7 +32,7 @@ from mining.pairing import (
     pair,
     read_columns,
 )
-from mining.statistics import Interval, holm, mcnemar_exact
+from mining.statistics import Interval
 from reviewapp.exceptions import Refused
 from reviewapp.models import Comparison as ComparisonRow
 from reviewapp.models import (
@@ -132,8 +132,8 @@ def compare_scans(
     """
     require_comparable(baseline, candidate)
     with scratch_folder() as folder:
-        ours, theirs = (_columns(scan, folder) for scan in (baseline, candidate))
-    given = _given_labels(baseline.dataset, labels)
+        ours, theirs = (columns_of(scan, folder) for scan in (baseline, candidate))
+    given = given_labels(baseline.dataset, labels)
     pairs = pair(ours, theirs, labels=given, intersection=common)
     whole = compare(pairs, most=IMAGES)
     seen = _seen(pairs, baseline, candidate, [ours, theirs])
@@ -151,7 +151,7 @@ def figures_of(compared: Compared) -> dict[str, Any]:
     pairs, whole, seen = compared.pairs, compared.whole, compared.seen
     without = compared.without
     return {
-        **_summary(whole),
+        **summary_of(whole),
         "left_out": pairs.left_out.count,
         "unreadable": pairs.unreadable,
         "relabelled": pairs.relabelled,
@@ -161,7 +161,7 @@ def figures_of(compared: Compared) -> dict[str, Any]:
             "reviewed": seen.reviewed,
             "trained": seen.trained,
             "unhashed": seen.unhashed,
-            "without": _summary(without) if without else None,
+            "without": summary_of(without) if without else None,
         },
     }
 
@@ -191,7 +191,13 @@ def differences_of(differences: Differences) -> dict[str, dict[str, Any]]:
     return {name: row for name, row in rows.items() if row["count"]}
 
 
-def _columns(scan: Scan, folder: Path) -> ScanColumns:
+def columns_of(scan: Scan, folder: Path) -> ScanColumns:
+    """Read what a comparison needs of a finished scan, by way of a local folder.
+
+    Raises:
+        ArtefactError: The artefact is damaged or gone.
+        OSError: The storage could not be read.
+    """
     return read_columns(_fetched(scan, folder))
 
 
@@ -207,7 +213,7 @@ def _fetched(scan: Scan, folder: Path) -> Path:
     return path
 
 
-def _given_labels(dataset: Dataset, labels: str) -> dict[int, str]:
+def given_labels(dataset: Dataset, labels: str) -> dict[int, str]:
     """Return sample id -> label of what was ever corrected.
 
     A scan before a correction and one after it have different labels of the sample. All
@@ -228,9 +234,9 @@ def _seen(
     dataset = baseline.dataset
     findings = Finding.objects.for_dataset(dataset).reviewed().order_by()
     reviewed = set(findings.values_list("digest", flat=True).distinct())
-    items = FixItem.objects.filter(fix_set__in=_fix_sets(baseline, candidate))
+    items = FixItem.objects.filter(fix_set__in=fix_sets(baseline, candidate))
     trained = set(items.order_by().values_list("digest", flat=True).distinct())
-    known = _hashes(reviewed | trained, dataset, (baseline, candidate), tables)
+    known = hashes_of(reviewed | trained, dataset, (baseline, candidate), tables)
     by_review, by_training = (
         leaked(
             pairs,
@@ -247,7 +253,7 @@ def _seen(
     )
 
 
-def _fix_sets(*scans: Scan) -> set[int]:
+def fix_sets(*scans: Scan) -> set[int]:
     """Return the fix sets that the versions, or earlier ones of the models, learned."""
     wanted = Q()
     for version in (scan.model_version for scan in scans):
@@ -258,10 +264,10 @@ def _fix_sets(*scans: Scan) -> set[int]:
     return set(trained.order_by().values_list("trained_on", flat=True))
 
 
-def _hashes(
+def hashes_of(
     marked: set[str],
     dataset: Dataset,
-    compared: tuple[Scan, Scan],
+    compared: Sequence[Scan],
     tables: list[ScanColumns],
 ) -> dict[str, int]:
     """Return digest -> perceptual hash, as far as the scans of the data set know it."""
@@ -279,11 +285,11 @@ def _hashes(
     )
     for scan in last:
         if missing := marked - known.keys():
-            known |= _hashes_of(scan, missing)
+            known |= _hashes_by(scan, missing)
     return known
 
 
-def _hashes_of(scan: Scan, marked: Collection[str]) -> dict[str, int]:
+def _hashes_by(scan: Scan, marked: Collection[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     try:
         with scratch_folder() as folder:
@@ -304,7 +310,8 @@ def _hashes_in(
     return {digest.as_py(): phash.as_py() for digest, phash in found}
 
 
-def _summary(found: Comparison) -> dict[str, Any]:
+def summary_of(found: Comparison) -> dict[str, Any]:
+    """Return the numbers of a comparison as JSON; shares are 0-1."""
     difference = found.difference
     return {
         "samples": found.n,
@@ -368,7 +375,7 @@ def _share(value: float) -> float | None:
 
 
 def _confusions(found: Comparison) -> dict[Change, list[list[Any]]]:
-    corrected = _corrected(found.confusions)
+    by_holm = adjusted(found.confusions)
     return {
         change: [
             [
@@ -376,19 +383,9 @@ def _confusions(found: Comparison) -> dict[Change, list[list[Any]]]:
                 row.predicted,
                 *(row.before, row.after, row.both),
                 row.p,
-                corrected[row.p],
+                by_holm[row.p],
             ]
             for row in found.confusions.rows(CONFUSIONS, change=change)
         ]
         for change in CHANGES
     }
-
-
-def _corrected(changes: ConfusionChanges) -> dict[float, float]:
-    """Return p -> p by Holm over all confusions; those of the same p have the same."""
-    # A thousand classes have a quarter of a million confusions, but few kinds of them.
-    only = np.stack([changes.before - changes.both, changes.after - changes.both])
-    kinds, many = np.unique(only, axis=1, return_counts=True)
-    found = [mcnemar_exact(int(before), int(after)) for before, after in kinds.T]
-    p = np.repeat(found, many).tolist()
-    return dict(zip(p, holm(p), strict=True))

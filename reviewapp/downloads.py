@@ -7,11 +7,10 @@ from typing import Any
 
 from django.core.files import File
 from django.core.files.storage import default_storage
-from django.http import FileResponse
-from django.utils.text import slugify
+from django.http import FileResponse, HttpResponse
 
 from reviewapp.exceptions import HardmineError, Refused
-from reviewapp.models import Export
+from reviewapp.models import Export, Recipe
 from reviewapp.storage import storage_errors
 
 logger = logging.getLogger(__name__)
@@ -43,13 +42,6 @@ def open_stored(name: str, *, advice: str) -> File[Any]:
         ) from error
 
 
-def export_name(export: Export) -> str:
-    """Return a file name of ASCII letters, digits, "-" and "." for an export."""
-    fix_set = export.fix_set
-    stem = slugify(fix_set.name)[:60] or "fix-set"
-    return f"{stem}-{fix_set.digest[:8]}.{export.format}"
-
-
 def send_export(export: Export) -> FileResponse:
     """Stream the file of a finished export.
 
@@ -63,4 +55,17 @@ def send_export(export: Export) -> FileResponse:
         export.file,
         advice="The fix set is kept; export it again: it gives the same file.",
     )
-    return FileResponse(file, as_attachment=True, filename=export_name(export))
+    return FileResponse(file, as_attachment=True, filename=export.file_name)
+
+
+def send_recipe(recipe: Recipe) -> HttpResponse:
+    """Send the JSON of a recipe, byte for byte as its digest has it.
+
+    Raises:
+        Refused: It is not done.
+    """
+    if not recipe.is_done:
+        raise Refused(f"The recipe is {recipe.state}. There is no file to download.")
+    response = HttpResponse(recipe.content, content_type="application/json")
+    response["Content-Disposition"] = f'attachment; filename="{recipe.file_name}"'
+    return response

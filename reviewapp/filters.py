@@ -150,25 +150,6 @@ class FindingFilter(DatasetScoped):
         return queryset.of_confidence(high=float(value))
 
 
-class FixableFilter(FindingFilter):
-    """Filters over what goes into a fix set, with the choices that mean something."""
-
-    review_state = django_filters.ChoiceFilter(
-        label="Review",
-        choices=[(s.value, s.label) for s in Finding.FIXABLE],
-        empty_label="confirmed or relabelled",
-    )
-    presence = django_filters.ChoiceFilter(
-        label="Presence",
-        choices=[
-            (p.value, p.label)
-            for p in Finding.Presence
-            if p is not Finding.Presence.SUPERSEDED
-        ],
-        empty_label="any",
-    )
-
-
 class ConfusionFilter(DatasetScoped):
     """Filters over ledger lines."""
 

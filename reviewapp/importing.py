@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from django.db import connection
 
 from mining.exceptions import ArtefactError
 from mining.predictions import Report
+from mining.training.folds import fold_of
 from mining.types import Outcome, SampleRef, ScanSettings
 from reviewapp.actions.findings import record_shard
 from reviewapp.actions.finishing import delete_part, finish_scan, store_part
@@ -228,10 +230,13 @@ def _outcomes(shard: Shard, index: dict[int, int], k: int) -> list[Outcome]:
         .order_by("id")
         .values_list("pk", "key", "digest", "label_id")
     )
-    return [
+    found = [
         _outcome(pk, key, digest, scores.get(pk), index.get(label, -1))
         for pk, key, digest, label in samples
     ]
+    if not scan.folds:
+        return found
+    return [replace(one, fold=fold_of(one.digest, scan.folds)) for one in found]
 
 
 def _scores(rows: npt.NDArray[Any]) -> dict[int, tuple[Any, ...]]:

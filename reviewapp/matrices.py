@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from mining.confusion import Counts
 from mining.ordering import By, order_classes, top_classes
 from reviewapp.actions.matrices import keep_matrix
 from reviewapp.exceptions import Refused
 from reviewapp.models import Dataset, Scan
 
 Places: TypeAlias = npt.NDArray[np.int64]
+Sums: TypeAlias = npt.NDArray[np.int64]
+# A count fits; half the memory is half the time, of a million cells.
+Counts: TypeAlias = npt.NDArray[np.int32]
+Floats: TypeAlias = npt.NDArray[np.float64]
+KEPT: Final = 4  # matrices in each web process, of 4 MB with 1,000 classes
 Scale = Literal["counts", "actual", "predicted"]
 SCALES: Final[tuple[Scale, ...]] = get_args(Scale)
 
@@ -44,7 +49,7 @@ class Square:
 
     Attributes:
         labels: int64 (N,), label ids.
-        matrix: int64 (N, N), rows true, columns predicted.
+        matrix: int32 (N, N), rows true, columns predicted.
         cluster: int64 (N,), places, those confused with each other side by side.
         support: int64 (N,), images of the class; of all the scan's, shown or not.
         predicted: int64 (N,), images taken for the class, likewise.
@@ -53,11 +58,13 @@ class Square:
     labels: Places
     matrix: Counts
     cluster: Places
-    support: Counts
-    predicted: Counts
+    support: Sums
+    predicted: Sums
 
     def at(self, places: Places) -> Square:
         """Return the classes at these places alone, in their order."""
+        if np.array_equal(places, np.arange(len(self.labels))):
+            return self
         rank = np.full(len(self.labels), -1)
         rank[places] = np.arange(len(places))
         cluster = rank[self.cluster]
@@ -72,25 +79,28 @@ class Square:
 
     def errors_alone(self) -> Square:
         """Return the same with an empty diagonal."""
-        return replace(self, matrix=self.matrix - np.diag(np.diag(self.matrix)))
+        matrix = self.matrix.copy()
+        np.fill_diagonal(matrix, 0)
+        return replace(self, matrix=matrix)
 
-    def scaled(self, scale: Scale) -> npt.NDArray[np.float64]:
-        """Return float64 (N, N): counts, or shares 0-1 of the whole class in the scan."""
+    def scaled(self, scale: Scale, rows: Places, columns: Places) -> Floats:
+        """Return float64 (M,) of M cells: counts, or shares 0-1 of the whole class."""
+        counts = self.matrix[rows, columns].astype(np.float64)
         if scale == "counts":
-            return self.matrix.astype(np.float64)
+            return counts
         if scale == "actual":
-            return self.matrix / np.maximum(self.support, 1)[:, None]
-        return self.matrix / np.maximum(self.predicted, 1)[None, :]
+            return counts / np.maximum(self.support, 1)[rows]
+        return counts / np.maximum(self.predicted, 1)[columns]
 
     @property
     def right(self) -> int:
         """Return the sum of the diagonal."""
-        return int(self.matrix.trace())
+        return int(self.matrix.trace(dtype=np.int64))
 
     @property
     def errors(self) -> int:
         """Return the sum beside the diagonal."""
-        return int(self.matrix.sum()) - self.right
+        return int(self.matrix.sum(dtype=np.int64)) - self.right
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +159,11 @@ class Drawing:
     classes: int
     apart: Apart | None
 
-    def figures(self) -> npt.NDArray[np.float64]:
-        """Return float64 (N, N) on the scale; of two scans this one minus the other."""
-        figures = self.now.scaled(self.choice.scale)
+    def figures(self, rows: Places, columns: Places) -> Floats:
+        """Return float64 (M,) of M cells on the scale; of two scans now minus before."""
+        figures = self.now.scaled(self.choice.scale, rows, columns)
         if self.before:
-            figures = figures - self.before.scaled(self.choice.scale)
+            figures -= self.before.scaled(self.choice.scale, rows, columns)
         return figures
 
     def filled(self) -> tuple[Places, Places]:
@@ -166,14 +176,14 @@ class Drawing:
 
     def top(self, n: int) -> list[Cell]:
         """Return the n largest errors on the scale; of two scans the largest changes."""
-        figures = np.abs(self.figures())
-        np.fill_diagonal(figures, 0)
-        rows, columns = np.nonzero(figures)
+        rows, columns = self.filled()
+        figures = np.abs(self.figures(rows, columns))
+        enough = (rows != columns) & (figures > 0)
         if len(rows) > n:  # sorting them all would take half of the request
-            seen = figures[rows, columns]
-            enough = seen >= np.partition(seen, -n)[-n]
-            rows, columns = rows[enough], columns[enough]
-        largest = np.lexsort((-self.now.matrix[rows, columns], -figures[rows, columns]))
+            least = np.partition(figures * enough, -n)[-n]
+            enough &= figures >= least
+        rows, columns, figures = rows[enough], columns[enough], figures[enough]
+        largest = np.lexsort((-self.now.matrix[rows, columns], -figures))
         return [self._cell(rows[at], columns[at]) for at in largest[:n]]
 
     def _cell(self, row: int, column: int) -> Cell:
@@ -229,7 +239,9 @@ def arrange(
         names: Label id -> name.
         choice: What to show.
     """
-    what_counts = now.matrix if not before else np.abs(now.matrix - before.matrix)
+    what_counts = now.matrix
+    if before and (choice.order == "errors" or choice.top is not None):
+        what_counts = np.abs(now.matrix - before.matrix)
     order = now.cluster
     if choice.order != "cluster":
         by_size = now.matrix if choice.order == "size" else what_counts
@@ -258,7 +270,11 @@ def match(
     Raises:
         Refused: They have not two classes in common.
     """
-    _, ours, theirs = np.intersect1d(now.labels, before.labels, return_indices=True)
+    if np.array_equal(now.labels, before.labels):  # as usual: one model
+        ours = theirs = np.arange(len(now.labels))
+    else:
+        found = np.intersect1d(now.labels, before.labels, return_indices=True)
+        _, ours, theirs = found
     if len(ours) < 2:
         raise Refused(
             "The two scans have not two classes in common. Choose another scan."
@@ -267,8 +283,10 @@ def match(
     apart = Apart(
         only_now=_only(now, before, names),
         only_before=_only(before, now, names),
-        left_out=int(now.matrix.sum() - both.matrix.sum()),
-        left_out_before=int(before.matrix.sum() - both_before.matrix.sum()),
+        left_out=int(now.support.sum() - both.matrix.sum(dtype=np.int64)),
+        left_out_before=int(
+            before.support.sum() - both_before.matrix.sum(dtype=np.int64)
+        ),
         other_sizes=int(np.count_nonzero(both.support != both_before.support)),
     )
     return both, both_before, apart
@@ -279,10 +297,12 @@ def _only(one: Square, other: Square, names: Mapping[int, str]) -> tuple[str, ..
     return tuple(names[label] for label in labels.tolist())
 
 
-def _share(count: np.int64, whole: np.int64) -> float:
+def _share(count: np.int32, whole: np.int64) -> float:
     return float(count / whole) if whole else 0.0
 
 
+# In the process: the facts of a finished scan never change.
+@lru_cache(maxsize=KEPT)
 def _square(scan: Scan) -> Square:
     kept = keep_matrix(scan=scan)
     matrix = kept.counts(len(scan.classes))
@@ -290,6 +310,6 @@ def _square(scan: Scan) -> Square:
         labels=np.array(scan.classes),
         matrix=matrix,
         cluster=np.array(kept.cluster),
-        support=matrix.sum(axis=1),
-        predicted=matrix.sum(axis=0),
+        support=matrix.sum(axis=1, dtype=np.int64),
+        predicted=matrix.sum(axis=0, dtype=np.int64),
     )

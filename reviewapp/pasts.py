@@ -71,6 +71,8 @@ class LastSeen:
         confidence: Probability of the prediction, 0-1.
         top_labels: Label ids, surest first.
         top_probs: Their probabilities.
+        folds: As the scan has it.
+        is_in_sample: Whether its model may have been trained on the image.
     """
 
     scan_id: int
@@ -80,6 +82,8 @@ class LastSeen:
     confidence: float
     top_labels: list[int]
     top_probs: list[float]
+    folds: int
+    is_in_sample: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def last_seen(finding: Finding, limit: int) -> list[LastSeen]:
 
 SEEN = """
 SELECT g.scan_id, s.created_at, m.name || ' v' || v.number, g.p_true, g.confidence,
-       g.top_labels, g.top_probs
+       g.top_labels, g.top_probs, s.folds, s.covers_train AND s.folds = 0
   FROM reviewapp_sighting g
   JOIN reviewapp_scan s ON s.id = g.scan_id
   JOIN reviewapp_modelversion v ON v.id = s.model_version_id

@@ -1,14 +1,16 @@
-"""Work that outlasts a restart of PostgreSQL."""
+"""Work that outlasts a restart of PostgreSQL, and work that waits for nobody."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -39,3 +41,23 @@ def outlast(call: Callable[[], T]) -> T:
         connection.close()  # the next call opens a new one
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@contextmanager
+def waiting_for_nobody(what: str) -> Iterator[None]:
+    """Run a transaction that somebody else's lock ends within a second.
+
+    What it wrote is undone then, and the log says so: who holds the lock may hang, and
+    does the same work if it does not.
+
+    Args:
+        what: What is written, for the log.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")
+            yield
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        logger.warning("%s are being made by another", what)

@@ -75,14 +75,15 @@ def _numbers(found: Evidence) -> str:
         f"of {found.samples:,} samples in both, {found.b:,} {are_fixed} no longer "
         f"confused so and {found.c:,} {are_new} new"
     )
-    parts = [counts, pairs, f"McNemar {_p(found.p)}"]
+    parts = [counts, pairs, f"McNemar {p_words(found.p)}"]
     if found.family and found.family > 1:
-        parts.append(f"Holm over {found.family:,}: {_p(found.p_corrected)}")
+        parts.append(f"Holm over {found.family:,}: {p_words(found.p_corrected)}")
     if found.target is not None:
         parts.append(f"target {found.target:,}")
     return "; ".join(parts) + "."
 
 
-def _p(p: float) -> str:
+def p_words(p: float) -> str:
+    """Write a p value with its name, "p = 0.012"."""
     text = p_value(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"

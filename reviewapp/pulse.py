@@ -1,4 +1,4 @@
-"""The sign of life of a worker that scans a shard."""
+"""The sign of life of a worker that scans a shard, or trains."""
 
 from __future__ import annotations
 
@@ -24,30 +24,32 @@ BEATS_PER_LEASE = 4
 JOIN_SECONDS = 5.0
 
 
-class Pulse:
+class Heart:
     """Tells the database now and then that the worker lives, and hears when to stop.
 
     A database that does not answer changes nothing: the work goes on, and what it is worth
     is decided when it is recorded.
     """
 
-    def __init__(self, shard: Shard, pace: Callable[[], dict[str, Any]]) -> None:
-        """Begin with a shard that was claimed just now.
+    def __init__(
+        self, name: str, *, beat: Callable[[], bool], is_held: Callable[[], bool]
+    ) -> None:
+        """Begin with work that was claimed just now.
 
         Args:
-            shard: As claimed.
-            pace: Returns what the worker measured so far.
+            name: Of the work, for the log.
+            beat: Writes that the worker lives; returns False when it should stop.
+            is_held: Returns False when it should stop.
         """
-        self._shard = shard
-        self._pace = pace
+        self._name = name
+        self._write = beat
+        self._is_held = is_held
         self._thread = threading.get_ident()
-        self._samples_done = 0
         self._progress = self._beaten = self._asked = time.monotonic()
         self._stopped = False
 
-    def beat(self, samples_done: int) -> None:
+    def go_on(self) -> None:
         """Report progress, at most once a second."""
-        self._samples_done = samples_done
         self._progress = time.monotonic()
         if self._progress - self._beaten >= BEAT_SECONDS:
             self.beat_now()
@@ -55,10 +57,10 @@ class Pulse:
     def beat_now(self) -> None:
         """Report what is done so far."""
         self._beaten = self._asked = time.monotonic()
-        self._hear(self._beat)
+        self._hear(self._write)
 
     def should_stop(self) -> bool:
-        """Whether the scan was cancelled or the shard given to another worker.
+        """Whether the work was cancelled or given to another worker.
 
         Any thread may ask; the one that made this object asks the database, at most
         four times a second.
@@ -67,7 +69,7 @@ class Pulse:
         mine = threading.get_ident() == self._thread
         if mine and not self._stopped and now - self._asked >= ASK_SECONDS:
             self._asked = now
-            self._hear(lambda: is_shard_held(shard=self._shard))
+            self._hear(self._is_held)
         return self._stopped
 
     @contextmanager
@@ -91,27 +93,47 @@ class Pulse:
         while not ended.wait(pause):
             now = time.monotonic()
             if now - self._progress > settings.SHARD_STALL_SECONDS:
-                logger.error("%s makes no progress: it is given up.", self._shard)
+                logger.error("%s makes no progress: it is given up.", self._name)
                 return
             if now - self._beaten < pause:
                 continue
             self._beaten = now
             try:
-                self._beat()
+                self._write()
             except DATABASE_ERRORS as error:
-                logger.warning("%s: no sign of life (%s)", self._shard, error)
+                logger.warning("%s: no sign of life (%s)", self._name, error)
             finally:
                 connection.close()  # this thread's own
-
-    def _beat(self) -> bool:
-        return beat_shard(
-            shard=self._shard, samples_done=self._samples_done, pace=self._pace()
-        )
 
     def _hear(self, ask: Callable[[], bool]) -> None:
         try:
             self._stopped = not ask()
         except DATABASE_ERRORS as error:
-            logger.warning("%s goes on without the database (%s)", self._shard, error)
+            logger.warning("%s goes on without the database (%s)", self._name, error)
             if not connection.in_atomic_block:
                 connection.close()
+
+
+class Pulse(Heart):
+    """The heart of a worker that scans a shard."""
+
+    def __init__(self, shard: Shard, pace: Callable[[], dict[str, Any]]) -> None:
+        """Begin with a shard that was claimed just now.
+
+        Args:
+            shard: As claimed.
+            pace: Returns what the worker measured so far.
+        """
+        self._samples_done = 0
+        super().__init__(
+            str(shard),
+            beat=lambda: beat_shard(
+                shard=shard, samples_done=self._samples_done, pace=pace()
+            ),
+            is_held=lambda: is_shard_held(shard=shard),
+        )
+
+    def beat(self, samples_done: int) -> None:
+        """Report how many samples are done, at most once a second."""
+        self._samples_done = samples_done
+        self.go_on()

@@ -7,7 +7,7 @@ import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mining.exceptions import BadCheckpoint
+from mining.exceptions import BadCheckpoint, ClassMismatch
 from mining.pace import Pace
 from mining.sources import url_for
 from mining.specs import checkpoint_digest
@@ -177,3 +177,16 @@ def _warm(
         precision=precision,
         compile_model=compile_model,
     )
+
+
+def is_final(error: Exception) -> bool:
+    """Whether every shard of the scan would meet the error.
+
+    A checkpoint that cannot be reached now may be there in a moment, one that does not
+    exist will not.
+    """
+    cause = error.__cause__
+    passing = isinstance(cause, OSError) and not isinstance(
+        cause, FileNotFoundError | PermissionError
+    )
+    return isinstance(error, BadCheckpoint | ClassMismatch) and not passing

@@ -251,6 +251,8 @@ CELERY_TASK_ROUTES = {
     # Where the images can be read.
     "reviewapp.tasks.run_shard": {"queue": "scan"},
     "reviewapp.tasks.make_pictures": {"queue": "scan"},
+    "reviewapp.tasks.run_training": {"queue": "scan"},
+    "reviewapp.tasks.run_folds": {"queue": "scan"},
 }
 CELERY_TASK_TIME_LIMIT = 3600
 CELERY_TASK_SOFT_TIME_LIMIT = 3500
@@ -297,6 +299,12 @@ EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"]
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="hardmine@localhost")
 
+# An MLflow server that trainings are logged to, as MLflow's own clients name it.
+MLFLOW_TRACKING_URI = env.str("MLFLOW_TRACKING_URI", default="")
+MLFLOW_TRACKING_TOKEN = env.str("MLFLOW_TRACKING_TOKEN", default="")
+MLFLOW_TRACKING_USERNAME = env.str("MLFLOW_TRACKING_USERNAME", default="")
+MLFLOW_TRACKING_PASSWORD = env.str("MLFLOW_TRACKING_PASSWORD", default="")
+
 # --- scanning and reviewing -----------------------------------------------------
 # A shard silent for longer belongs to a dead worker.
 SHARD_LEASE_SECONDS = env.float("HARDMINE_SHARD_LEASE_SECONDS", default=120)
@@ -337,13 +345,16 @@ SPECTACULAR_SETTINGS = {
         "CauseEnum": "reviewapp.models.Cause",
         "CheckpointFormatEnum": "reviewapp.models.ModelVersion.Format",
         "ConfusionStateEnum": "reviewapp.models.Confusion.State",
+        "DismissReasonEnum": "reviewapp.models.DismissReason",
         "ExportFormatEnum": "reviewapp.models.Export.Format",
+        "HeldReasonEnum": "reviewapp.models.HeldItem.Reason",
         "ImportFormatEnum": "reviewapp.models.Import.Format",
         "ImportStateEnum": "reviewapp.models.Import.State",
         "JobStateEnum": "reviewapp.models.Export.State",
         "KindEnum": "reviewapp.models.Finding.Kind",
         "NoticeKindEnum": "reviewapp.models.NoticeKind",
         "ScanStateEnum": "reviewapp.models.Scan.State",
+        "SplitEnum": "reviewapp.models.Split",
     },
 }
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-from celery import Task, current_app, shared_task
+from celery import Task, shared_task
 from django.db import transaction
 from django.utils import timezone
-from kombu.exceptions import ChannelError, OperationalError
-from redis.exceptions import RedisError
 
-from mining.exceptions import BadCheckpoint, ClassMismatch, MiningError
+from mining.exceptions import MiningError
 from reviewapp.actions.aids import make_aids, make_pictures_of, take_due
 from reviewapp.actions.analyses import analyse_new_scans, requeue_silent_analyses
 from reviewapp.actions.analyses import run_analysis as run_analysis_action
@@ -26,14 +22,24 @@ from reviewapp.actions.datasets import (
 )
 from reviewapp.actions.datasets import run_registration as run_registration_action
 from reviewapp.actions.deliveries import due_deliveries
+from reviewapp.actions.exports import requeue_silent_exports
+from reviewapp.actions.exports import run_export as run_export_action
 from reviewapp.actions.finishing import finish_scan as finish_scan_action
 from reviewapp.actions.finishing import is_ready_to_finish
-from reviewapp.actions.fixsets import requeue_silent_exports
-from reviewapp.actions.fixsets import run_export as run_export_action
+from reviewapp.actions.folds import (
+    claim_folds,
+    fail_folds,
+    forgotten_folds,
+    requeue_silent_folds,
+)
 from reviewapp.actions.imports import requeue_silent_imports
 from reviewapp.actions.notices import forget_old_notices
 from reviewapp.actions.ranking import fit_ranker as fit_ranker_action
 from reviewapp.actions.ranking import models_to_fit
+from reviewapp.actions.recipes import requeue_silent_recipes
+from reviewapp.actions.recipes import run_recipe as run_recipe_action
+from reviewapp.actions.reports import report_new_runs, requeue_silent_reports
+from reviewapp.actions.reports import run_report as run_report_action
 from reviewapp.actions.scans import (
     claim_shard,
     fail_shard,
@@ -43,28 +49,45 @@ from reviewapp.actions.scans import (
 )
 from reviewapp.actions.schedules import note_run
 from reviewapp.actions.standings import fold_standings
+from reviewapp.actions.training import (
+    claim_training,
+    fail_training,
+    forgotten_trainings,
+    requeue_silent_trainings,
+)
+from reviewapp.actions.verifying import start_due_scans
 from reviewapp.exceptions import HardmineError, plain_message
+from reviewapp.folding import scan_out_of_fold
 from reviewapp.importing import run_import as run_import_from_file
+from reviewapp.judged import recount_asked
 from reviewapp.models import (
     Analysis,
     Comparison,
     Delivery,
     Export,
+    FoldRun,
     Import,
     Preparation,
+    Recipe,
     RegisteredModel,
     Registration,
+    Report,
     Scan,
     Schedule,
     Shard,
+    TrainingRun,
 )
 from reviewapp.notifying import send_delivery as send_delivery_now
 from reviewapp.persistence import outlast
-from reviewapp.scanning import scan_shard
+from reviewapp.retraining import train_run
+from reviewapp.scanning import is_final, scan_shard
+from reviewapp.sending import messages_in as _messages
+from reviewapp.sending import send as _send
 
 logger = logging.getLogger(__name__)
 
 PICTURE_SECONDS = 20
+A_MONTH = 30 * 86_400  # seconds; a training has no other limit than its epochs
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -79,7 +102,9 @@ def run_registration(registration_id: int) -> None:
 def run_shard(shard_id: int) -> None:
     """Scan one shard; the one that ends last finishes the scan."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    shard = outlast(partial(claim_shard, shard_id=shard_id, worker=worker))
+    # At one moment: a claim whose answer was lost with the connection is the same claim.
+    claim = partial(claim_shard, shard_id=shard_id, worker=worker, at=timezone.now())
+    shard = outlast(claim)
     if shard is None:  # done, cancelled, or with another worker
         return
     try:
@@ -87,7 +112,7 @@ def run_shard(shard_id: int) -> None:
             return
     except Exception as error:
         logger.exception("%s failed", shard)
-        message, final = plain_message(error), _is_final(error)
+        message, final = plain_message(error), is_final(error)
         shard = outlast(partial(fail_shard, shard=shard, message=message, final=final))
         if shard.state == Shard.State.QUEUED:
             _send(run_shard, [shard.pk], countdown=2**shard.failures)
@@ -96,17 +121,47 @@ def run_shard(shard_id: int) -> None:
         _send(finish_scan, [shard.scan_id])
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether every shard of the scan would meet the error.
+@shared_task(
+    acks_late=True,
+    reject_on_worker_lost=True,
+    time_limit=A_MONTH,
+    soft_time_limit=A_MONTH,
+)
+def run_training(run_id: int) -> None:
+    """Retrain a model version, and have what came of it scanned."""
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    claim = partial(claim_training, run_id=run_id, worker=worker, at=timezone.now())
+    run = outlast(claim)
+    if run is None:  # done, cancelled, or with another worker
+        return
+    try:
+        train_run(run)
+    except Exception as error:
+        logger.exception("%s failed", run)
+        outlast(partial(fail_training, run=run, message=plain_message(error)))
+    send_due_scans()
+    send_due_deliveries()
 
-    A checkpoint that cannot be reached now may be there in a moment, one that does not
-    exist will not.
-    """
-    cause = error.__cause__
-    passing = isinstance(cause, OSError) and not isinstance(
-        cause, FileNotFoundError | PermissionError
-    )
-    return isinstance(error, BadCheckpoint | ClassMismatch) and not passing
+
+@shared_task(
+    acks_late=True,
+    reject_on_worker_lost=True,
+    time_limit=A_MONTH,
+    soft_time_limit=A_MONTH,
+)
+def run_folds(run_id: int) -> None:
+    """Make an out-of-fold scan."""
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    claim = partial(claim_folds, run_id=run_id, worker=worker, at=timezone.now())
+    run = outlast(claim)
+    if run is None:  # done, cancelled, or with another worker
+        return
+    try:
+        scan_out_of_fold(run)
+    except Exception as error:
+        logger.exception("%s failed", run)
+        outlast(partial(fail_folds, run=run, message=plain_message(error)))
+    send_what_follows()
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -117,6 +172,7 @@ def finish_scan(scan_id: int) -> None:
         enqueue_scan(scan)  # a part was lost and is scanned again
     _send(prepare_desk, take_due(Preparation.What.AIDS))
     _send(run_analysis, analyse_new_scans())
+    _send(run_report, report_new_runs())
     send_due_deliveries()
 
 
@@ -156,6 +212,14 @@ def run_export(export_id: int) -> None:
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
+def make_recipe(recipe_id: int) -> None:
+    """Make the recipe of a frozen fix set."""
+    recipe = Recipe.objects.lean().filter(pk=recipe_id).first()
+    if recipe:
+        run_recipe_action(recipe=recipe)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
 def run_comparison(comparison_id: int) -> None:
     """Compare two scans."""
     comparison = Comparison.objects.filter(pk=comparison_id).first()
@@ -173,12 +237,19 @@ def run_analysis(analysis_id: int) -> None:
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_report(report_id: int) -> None:
+    """Make the report of a training run."""
+    reports = Report.objects.select_related("run__dataset", "run__recipe__fix_set")
+    report = reports.filter(pk=report_id).first()
+    if report:
+        run_report_action(report=report)
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
 def run_import(import_id: int) -> None:
     """Check a file of predictions and record it as a scan."""
     run_import_from_file(import_id=import_id)
-    _send(prepare_desk, take_due(Preparation.What.AIDS))
-    _send(run_analysis, analyse_new_scans())
-    send_due_deliveries()
+    send_what_follows()
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -223,31 +294,25 @@ def recover_lost_work() -> None:
     _send(run_shard, requeue_silent_shards())
     _send(run_shard, forgotten_shards(messages=_messages("scan")))
     _send(finish_scan, [s.pk for s in Scan.objects.active() if is_ready_to_finish(s)])
+    _send(run_training, requeue_silent_trainings())
+    _send(run_training, forgotten_trainings(messages=_messages("scan")))
+    _send(run_folds, requeue_silent_folds())
+    _send(run_folds, forgotten_folds(messages=_messages("scan")))
+    send_due_scans()
     _send(run_registration, requeue_silent_registrations())
     _send(run_export, requeue_silent_exports())
+    _send(make_recipe, requeue_silent_recipes())
     _send(run_import, requeue_silent_imports())
     _send(run_comparison, requeue_silent_comparisons())
     _send(run_analysis, [*requeue_silent_analyses(), *analyse_new_scans()])
+    _send(run_report, [*requeue_silent_reports(), *report_new_runs()])
     fold_standings()
     _send(prepare_desk, take_due(Preparation.What.AIDS))
     _send(make_pictures, take_due(Preparation.What.PICTURES))
     _send(fit_ranker, models_to_fit())
     forget_old_notices()
+    recount_asked()
     send_due_deliveries()
-
-
-def _messages(queue: str) -> int | None:
-    """Return how many messages wait in a queue; None when the broker does not answer."""
-    try:
-        with current_app.connection_for_read(transport_options=BRIEFLY) as connection:
-            channel: Any = connection.default_channel  # the stubs know a base class
-            declared = channel.queue_declare(queue=queue, passive=True)
-            return int(declared.message_count)
-    except ChannelError:  # an empty queue does not exist
-        return 0
-    except (OperationalError, RedisError) as error:
-        logger.warning("The broker does not answer (%s).", error)
-        return None
 
 
 def enqueue_scan(scan: Scan) -> None:
@@ -260,6 +325,17 @@ def enqueue_scan(scan: Scan) -> None:
         _enqueue(run_shard, *pks)
     else:
         _enqueue(finish_scan, scan.pk)
+
+
+def enqueue_training(run: TrainingRun) -> None:
+    """Send a training and its controls to a worker, once it is committed."""
+    controls = run.controls.filter(state=TrainingRun.State.QUEUED)
+    _enqueue(run_training, run.pk, *controls.values_list("pk", flat=True))
+
+
+def enqueue_folds(run: FoldRun) -> None:
+    """Send an out-of-fold run to a worker, once it is committed."""
+    _enqueue(run_folds, run.pk)
 
 
 def enqueue_registration(registration: Registration) -> None:
@@ -282,14 +358,37 @@ def enqueue_analysis(analysis: Analysis) -> None:
     _enqueue(run_analysis, analysis.pk)
 
 
+def enqueue_report(report: Report) -> None:
+    """Send a report to a worker, once it is committed."""
+    _enqueue(run_report, report.pk)
+
+
 def enqueue_export(export: Export) -> None:
     """Send an export to a worker, once it is committed."""
     _enqueue(run_export, export.pk)
 
 
+def enqueue_recipe(recipe: Recipe) -> None:
+    """Send a recipe to a worker, once it is committed."""
+    _enqueue(make_recipe, recipe.pk)
+
+
 def enqueue_delivery(delivery: Delivery) -> None:
     """Send a delivery to a worker, once it is committed."""
     _enqueue(send_delivery, delivery.pk)
+
+
+def send_due_scans() -> None:
+    """Start the scans of versions that were trained, and send them to the workers."""
+    for scan in start_due_scans():
+        enqueue_scan(scan)
+
+
+def send_what_follows() -> None:
+    """Send what a scan that was imported leads to."""
+    _send(prepare_desk, take_due(Preparation.What.AIDS))
+    _send(run_analysis, analyse_new_scans())
+    send_due_deliveries()
 
 
 def send_due_deliveries() -> None:
@@ -299,27 +398,3 @@ def send_due_deliveries() -> None:
 
 def _enqueue(task: Task[[int], None], *pks: int) -> None:
     transaction.on_commit(partial(_send, task, pks))
-
-
-# A connection of its own, and tried once, as a person waits for the page. Workers wait on
-# theirs: such a time-out would break it.
-BRIEFLY = {"socket_connect_timeout": 1, "socket_timeout": 1, "max_retries": 0}
-
-
-def _send(task: Task[[int], None], pks: Sequence[int], *, countdown: float = 0) -> None:
-    """Publish once; without a broker the work waits for `recover_lost_work`."""
-    if not pks:
-        return
-    try:
-        with task.app.connection_for_write(transport_options=BRIEFLY) as connection:
-            for pk in pks:
-                task.apply_async(  # type: ignore[call-arg]  # the stubs lack it
-                    (pk,), connection=connection, retry=False, countdown=countdown
-                )
-    except (OperationalError, RedisError) as error:
-        logger.warning(
-            "%s was not sent to the broker (%s). It stays queued and is sent within "
-            "minutes of the broker's return.",
-            task.name,
-            error,
-        )

@@ -6,30 +6,25 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from django.core.cache import cache
 from django.db import connection
 from django.db.models import QuerySet, TextChoices
 
 from mining.statistics import Interval, wilson
 from mining.value import Gains, fix_gains, fixable_share, review_minutes
 from reviewapp.exceptions import Refused
+from reviewapp.judged import Verdicts, pair, verdicts_of
 from reviewapp.models import Confusion, ConfusionCount, Dataset, Scan, Standing
 from reviewapp.pagination import Page
-from reviewapp.team import FEW, pace_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 # Ids of line, model, true label and predicted label, and the errors still seen.
 Row = tuple[int, int, int, int, int]
 
-VERDICTS_KEPT = 300  # seconds; counting a million verdicts takes one
-PACE_KEPT = 3600  # seconds; the median is of seven days
-LEAST_SECONDS = 0.1  # where most verdicts were given in bulk
-ASSUMED_SECONDS = 10.0  # for a verdict, until some were timed
 MOST_DIGITS = 9  # of a place in the ledger
 FEW_PAIRS = 500  # up to so many are looked up, more are read as a whole
 
@@ -88,17 +83,6 @@ class Value:
     def accuracy_per_minute(self) -> float:
         """Return the expected gain of accuracy for a minute of review."""
         return self.accuracy * self.share / self.minutes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Verdicts:
-    """Verdicts by confusion; arrays of one length, sorted by model and pair."""
-
-    models: Ints
-    pairs: Ints
-    fixable: Ints
-    judged: Ints
-    seconds: float  # of one, as a median
 
 
 def values_of(dataset: Dataset, lines: Iterable[Confusion]) -> dict[int, Value]:
@@ -175,7 +159,7 @@ Columns = tuple[Ints, Ints, Ints, Floats, Floats, Ints, Ints, Floats, Ints, Floa
 def _measure(dataset: Dataset, rows: Sequence[Row]) -> Columns:
     """Return the fields of `Value` as columns; scan 0 stands for none."""
     ids = np.array(rows, np.int64).reshape(-1, 5)
-    models, pairs = ids[:, 1], _pair(ids[:, 2], ids[:, 3])
+    models, pairs = ids[:, 1], pair(ids[:, 2], ids[:, 3])
     scan, count, support = (np.zeros(len(rows), np.int64) for _ in range(3))
     accuracy, macro_f1 = (np.zeros(len(rows)) for _ in range(2))
     current = _current_scans(dataset, set(models.tolist()))
@@ -195,7 +179,7 @@ def _measure(dataset: Dataset, rows: Sequence[Row]) -> Columns:
         count[new], support[new] = figures.gains.count[at], figures.gains.support[at]
         accuracy[new] = figures.gains.accuracy[at]
         macro_f1[new] = figures.gains.macro_f1[at]
-    verdicts = _verdicts(dataset)
+    verdicts = verdicts_of(dataset)
     fixable, judged = _judged(verdicts, models, pairs)
     waiting = _waiting(dataset, rows, models, pairs)
     share = fixable_share(fixable, judged)
@@ -281,7 +265,7 @@ def _figures(true: Ints, predicted: Ints, count: Ints) -> Figures:
     gains = fix_gains(true[order], predicted[order], count[order])
     labels, at = np.unique(true, return_inverse=True)
     supports = np.bincount(at, count, len(labels)).astype(np.int64)
-    return Figures(gains, _pair(gains.true, gains.predicted), labels, supports)
+    return Figures(gains, pair(gains.true, gains.predicted), labels, supports)
 
 
 def _read(rows: QuerySet[Any, Any]) -> list[tuple[Any, ...]]:
@@ -289,11 +273,6 @@ def _read(rows: QuerySet[Any, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(*rows.query.sql_with_params())
         return list(cursor.fetchall())
-
-
-def _pair(true: Ints, predicted: Ints) -> Ints:
-    """Return two ids, each below 2^31, as one number in the same order."""
-    return cast(Ints, (true << 31) | predicted)
 
 
 def _places(keys: Ints, wanted: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
@@ -304,14 +283,24 @@ def _places(keys: Ints, wanted: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
     return at, keys[at] == wanted
 
 
-def _judged(verdicts: _Verdicts, models: Ints, pairs: Ints) -> tuple[Ints, Ints]:
-    fixable, judged = (np.zeros(len(pairs), np.int64) for _ in range(2))
+def _located(
+    models: Ints, pairs: Ints, known_models: Ints, known_pairs: Ints
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Return where each pair of a model is in a sorted table, and whether it is there."""
+    at, is_there = np.zeros(len(pairs), np.int64), np.zeros(len(pairs), bool)
     for model in np.unique(models):
-        of_model = verdicts.models == model
-        at, is_there = _places(verdicts.pairs[of_model], pairs)
-        mine = is_there & (models == model)
-        fixable[mine] = verdicts.fixable[of_model][at[mine]]
-        judged[mine] = verdicts.judged[of_model][at[mine]]
+        start, end = np.searchsorted(known_models, [model, model + 1])
+        mine = models == model
+        places, is_there[mine] = _places(known_pairs[start:end], pairs[mine])
+        at[mine] = start + places
+    return at, is_there
+
+
+def _judged(verdicts: Verdicts, models: Ints, pairs: Ints) -> tuple[Ints, Ints]:
+    fixable, judged = (np.zeros(len(pairs), np.int64) for _ in range(2))
+    at, is_there = _located(models, pairs, verdicts.models, verdicts.pairs)
+    fixable[is_there] = verdicts.fixable[at[is_there]]
+    judged[is_there] = verdicts.judged[at[is_there]]
     return fixable, judged
 
 
@@ -322,45 +311,10 @@ def _waiting(dataset: Dataset, rows: Sequence[Row], models: Ints, pairs: Ints) -
     found = standings.values_list(
         "registered_model", "true_label", "predicted_label", "waiting"
     )
-    waiting = {row[:3]: row[3] for row in _read(found)}
-    return np.array([waiting.get(row[1:4], 0) for row in rows], np.int64)
-
-
-# The standings do not know the verdicts.
-JUDGED = """
-SELECT registered_model_id, true_label_id, predicted_label_id,
-       count(*) FILTER (WHERE review_state <> 'dismissed'), count(*)
-  FROM reviewapp_finding
- WHERE dataset_id = %s AND kind = 'misclassified'
-   AND review_state IN ('confirmed', 'relabelled', 'dismissed')
- GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-"""
-
-
-def _verdicts(dataset: Dataset) -> _Verdicts:
-    """Return the verdicts of a data set, at most five minutes old."""
-    key = f"verdicts-by-confusion-{dataset.pk}"
-    kept: _Verdicts | None = cache.get(key)
-    if kept is None:
-        with connection.cursor() as cursor:
-            cursor.execute(JUDGED, [dataset.pk])
-            table = np.array(cursor.fetchall(), np.int64).reshape(-1, 5)
-        models, true, predicted, fixable, judged = table.T.copy()
-        kept = _Verdicts(
-            models, _pair(true, predicted), fixable, judged, _seconds(dataset)
-        )
-        cache.set(key, kept, VERDICTS_KEPT)
-    return kept
-
-
-def _seconds(dataset: Dataset) -> float:
-    """Return the median seconds of a verdict, at most an hour old."""
-    key = f"seconds-per-verdict-{dataset.pk}"
-    kept: float | None = cache.get(key)
-    if kept is None:
-        pace = pace_of(dataset)
-        kept = ASSUMED_SECONDS
-        if pace.median is not None and pace.timed >= FEW:
-            kept = max(pace.median, LEAST_SECONDS)
-        cache.set(key, kept, PACE_KEPT)
-    return kept
+    known, true, predicted, counts = np.array(_read(found), np.int64).reshape(-1, 4).T
+    keys = pair(true, predicted)
+    order = np.lexsort((keys, known))
+    at, is_there = _located(models, pairs, known[order], keys[order])
+    waiting = np.zeros(len(pairs), np.int64)
+    waiting[is_there] = counts[order][at[is_there]]
+    return waiting

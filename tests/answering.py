@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from mining.types import Outcome
+from reviewapp.actions.exports import request_export, run_export
 from reviewapp.actions.findings import record_shard
 from reviewapp.actions.finishing import finish_scan, store_part
-from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.models import Finding, FixSet, ModelVersion, Sample, Scan, Shard, User
 from tests import factories
 

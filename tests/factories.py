@@ -8,6 +8,7 @@ import factory
 from django.utils import timezone
 from django.utils.text import slugify
 
+from mining.training.settings import TrainSettings
 from mining.types import ScanSettings
 from reviewapp import models
 
@@ -255,3 +256,36 @@ class DeliveryFactory(factory.django.DjangoModelFactory):
             path="/",
         )
     )
+
+
+class TrainingRunFactory(factory.django.DjangoModelFactory):
+    """A waiting retraining of a version, without a recipe."""
+
+    class Meta:
+        model = models.TrainingRun
+
+    parent = factory.SubFactory(ModelVersionFactory)
+    dataset = factory.LazyAttribute(lambda o: o.parent.registered_model.dataset)
+    settings = factory.LazyFunction(lambda: TrainSettings().to_dict())
+    requested_at = factory.LazyFunction(timezone.now)
+
+
+class ReportFactory(factory.django.DjangoModelFactory):
+    """A waiting report of a training run."""
+
+    class Meta:
+        model = models.Report
+
+    run = factory.SubFactory(TrainingRunFactory)
+    requested_at = factory.LazyFunction(timezone.now)
+
+
+class FoldRunFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.FoldRun
+
+    parent = factory.SubFactory(ModelVersionFactory)
+    dataset = factory.LazyAttribute(lambda o: o.parent.registered_model.dataset)
+    folds = 5
+    settings = factory.LazyFunction(lambda: TrainSettings(start="scratch").to_dict())
+    requested_at = factory.LazyFunction(timezone.now)

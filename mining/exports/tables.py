@@ -16,7 +16,7 @@ from mining.exports.rows import in_order
 from mining.fixset import COLUMNS, FixRow, json_line
 
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
-_GROUP: Final = 10_000  # rows of a Parquet row group
+_GROUP: Final = 2_000  # rows of a Parquet row group, and in memory
 _TYPES: Final = {
     "causes": pa.list_(pa.string()),
     "p_true": pa.float64(),

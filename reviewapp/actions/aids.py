@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -11,10 +12,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from mining.exceptions import ArtefactError
-from mining.label_quality import read_class_thresholds
+from mining.label_quality import read_class_thresholds, read_doubt_order
 from reviewapp.actions.exemplars import choose_exemplars, make_pictures
-from reviewapp.actions.lanes import set_label_from
+from reviewapp.actions.lanes import set_doubt_order, set_label_from
 from reviewapp.actions.lookalikes import find_lookalikes
+from reviewapp.actions.matrices import keep_matrix
+from reviewapp.exceptions import Refused
 from reviewapp.models import Preparation, Scan
 from reviewapp.storage import fetch_file, scratch_folder
 
@@ -48,12 +51,16 @@ def make_aids(*, scan: Scan) -> bool:
     if _is_outdated(scan):
         scan.preparations.all().delete()
         return False
+    with suppress(Refused):  # of too many classes there is none
+        keep_matrix(scan=scan)  # a second that nobody who looks should wait for
     with scratch_folder() as folder:
         artefact = folder / "outcomes.parquet"
         try:
             fetch_file(scan.artefact, artefact)
             thresholds = read_class_thresholds(artefact, len(scan.classes))
             set_label_from(scan=scan, thresholds=thresholds)
+            order = read_doubt_order(artefact, thresholds)
+            set_doubt_order(scan=scan, order=order)
             covered = np.array(scan.classes)[~np.isnan(thresholds)].tolist()
             choose_exemplars(scan=scan, artefact=artefact, covered=covered)
             find_lookalikes(scan=scan, artefact=artefact)

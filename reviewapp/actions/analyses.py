@@ -7,14 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import transaction
 from django.utils import timezone
-from psycopg.errors import LockNotAvailable
 
 from reviewapp.analysing import slices_of, thresholds_of
 from reviewapp.exceptions import Refused, plain_message
 from reviewapp.models import Analysis, Scan
 from reviewapp.models.events import record
+from reviewapp.persistence import waiting_for_nobody
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -70,14 +70,8 @@ def analyse_new_scans() -> list[int]:
         for scan in scans
         for what in What
     ]
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '1s'")
-            Analysis.objects.bulk_create(rows, ignore_conflicts=True)
-    except OperationalError as error:
-        if not isinstance(error.__cause__, LockNotAvailable):
-            raise
-        logger.warning("the analyses of scans %s are being made by another", scans)
+    with waiting_for_nobody(f"the analyses of scans {scans}"):
+        Analysis.objects.bulk_create(rows, ignore_conflicts=True)
     made = Analysis.objects.filter(scan__in=scans, state=State.QUEUED)
     return list(made.order_by("-what", "pk").values_list("pk", flat=True))
 

@@ -18,7 +18,6 @@ from mining.artefact import (
     read_classes,
     write_outcomes,
 )
-from mining.confusion import confusion_matrix
 from mining.exceptions import ArtefactError, ScanCountMismatch
 from mining.types import Outcome
 from reviewapp.actions.confusions import update_ledger
@@ -203,9 +202,10 @@ def _count(path: Path, n_classes: int) -> npt.NDArray[np.int64]:
     matrix = np.zeros((n_classes, n_classes), np.int64)
     for table in iter_columns(path, ["true", "predicted"]):
         seen = table.drop_null()
-        matrix += confusion_matrix(
-            seen["true"].to_numpy(), seen["predicted"].to_numpy(), n_classes
-        )
+        pairs = seen["true"].to_numpy(), seen["predicted"].to_numpy()
+        # Cell by cell: a matrix of a thousand classes is larger than a table.
+        places = np.ravel_multi_index(pairs, matrix.shape)
+        np.add.at(matrix.reshape(-1), places, 1)
     return matrix
 
 

@@ -49,6 +49,7 @@ def request_import(
     near_miss_below: float = 0.6,
     allow_partial: bool = False,
     keep: bool = True,
+    folds: int = 0,
 ) -> Import:
     """Queue a file of predictions; the caller enqueues `run_import`, or runs it.
 
@@ -62,6 +63,7 @@ def request_import(
         near_miss_below: As for a scan, 0-1.
         allow_partial: Whether to leave bad rows out instead of refusing the file.
         keep: Store the file until the import ends, so that any worker can read it.
+        folds: Of an out-of-fold run: how many models it is made of.
 
     Raises:
         BadPredictions: The file is of no known format.
@@ -95,6 +97,7 @@ def request_import(
             classes=list(classes),
             near_miss_below=near_miss_below,
             allow_partial=allow_partial,
+            folds=folds,
             requested_by=by,
         )
         if keep:
@@ -168,6 +171,7 @@ def begin_import_scan(
                 "shard_size": SHARD_SIZE,
                 "p_true": "bound" if report.top_k else "exact",
             },
+            folds=job.folds,
         )
         # Starting the scan has locked the data set: from here on it stays as it is.
         if dataset.registrations.done().count() != registrations:
@@ -217,6 +221,10 @@ def _register(job: Import, digest: str) -> ModelVersion:
 def _remarks(job: Import, report: Report) -> str:
     """Return what a reader of the scan has to know about the file."""
     remarks = []
+    if job.folds:
+        remarks.append(
+            f"Out-of-fold: {job.folds} models, each trained without the images it judges."
+        )
     if report.order == "data set":
         remarks.append(
             f"{job.file_name} names no classes: its probabilities were taken in the order "

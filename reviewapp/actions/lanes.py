@@ -1,4 +1,4 @@
-"""Where the lane label? begins for each class, as the last scan says."""
+"""Where the lane label? begins and what it hands out first, as the last scan says."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from django.db import connection, transaction
 
-from mining.label_quality import Floats
-from reviewapp.models import Scan
+from mining.label_quality import DoubtOrder, Floats
+from reviewapp.models import RegisteredModel, Scan
 
 
 def set_label_from(*, scan: Scan, thresholds: Floats) -> int:
@@ -28,6 +28,22 @@ def set_label_from(*, scan: Scan, thresholds: Floats) -> int:
         cursor.execute(SET_LABEL_FROM, values)
         changed: int = cursor.rowcount
         return changed
+
+
+def set_doubt_order(*, scan: Scan, order: DoubtOrder | None) -> int:
+    """Write which errors of the scan's model wrong labels are found in first.
+
+    Args:
+        scan: Of the model.
+        order: None keeps what an earlier scan said.
+
+    Returns:
+        1 when it changed, else 0.
+    """
+    if order is None:
+        return 0
+    model = RegisteredModel.objects.filter(pk=scan.model_version.registered_model_id)
+    return model.exclude(doubt_order=order).update(doubt_order=order)
 
 
 # The rows are locked in the order in which verdicts lock them, so that neither waits for

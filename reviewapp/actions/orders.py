@@ -17,7 +17,7 @@ from django.db.models import F, Max, Min, OuterRef
 from django.db.models.functions import JSONObject
 
 from reviewapp.actions.queues import PAIR_FIELDS, ROUNDING, Lane, Order, Queue
-from reviewapp.models import Finding, Ranker, Standing
+from reviewapp.models import Finding, Ranker, RegisteredModel, Standing
 from reviewapp.ranking import scores
 from reviewapp.rows import fetch
 
@@ -203,6 +203,16 @@ def _back_first(queue: Queue, free: FindingQuerySet, limit: int) -> list[int]:
     return found
 
 
+def _doubted_first(queue: Queue, free: FindingQuerySet, limit: int) -> list[int]:
+    """Return the likeliest wrong labels, in the order that its models' scans speak for."""
+    models = RegisteredModel.objects.filter(dataset=queue.dataset)
+    if "registered_model" in queue.fields:
+        models = models.filter(pk=queue.fields["registered_model"])
+    told = set(models.exclude(doubt_order="").values_list("doubt_order", flat=True))
+    hardest = told == {RegisteredModel.DoubtOrder.HARDEST}
+    return ORDERS[Order.HARDEST if hardest else Order.SUREST](queue, free, limit)
+
+
 def _learned(queue: Queue, free: FindingQuerySet, limit: int) -> list[int]:
     """Return the most valuable ones, ranked again by what the team's verdicts say."""
     ids = _by_value(queue, free, max(limit, RANKED))
@@ -233,6 +243,7 @@ ORDERS: Final[dict[Order, Callable[[Queue, Any, int], list[int]]]] = {
     Order.VALUE: _by_value,
     Order.HARDEST: _by("-priority", "-pk"),
     Order.NEWEST: _by("-pk"),
+    Order.DOUBTED: _doubted_first,
     Order.SUREST: _by("-confidence", "-pk"),
     Order.LEAST_SURE: _by("confidence", "pk"),
     Order.RANDOM: _at_random,

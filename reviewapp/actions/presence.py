@@ -17,8 +17,9 @@ def settle_presence(scan: Scan) -> int:
     removed, that the scan could not read, or of another split are not covered.
     """
     with connection.cursor() as cursor:
-        # The planner knows no sizes here and may take thousands of rows for one.
-        cursor.execute("SET LOCAL enable_nestloop = off")
+        # The planner knows no sizes here and may take thousands of rows for one; and what
+        # moved, the trigger gets as two tables, which should not go through files.
+        cursor.execute("SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '64MB'")
         cursor.execute(
             SETTLE,
             {

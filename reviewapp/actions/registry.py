@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
@@ -15,11 +16,18 @@ from reviewapp.models import Dataset, ModelVersion, RegisteredModel
 from reviewapp.models.events import record
 
 if TYPE_CHECKING:
-    from reviewapp.models import User
+    from reviewapp.models import FixSet, User
 
 
 def register_version(
-    *, dataset: Dataset, name: str, checkpoint: str, by: User | None, note: str = ""
+    *,
+    dataset: Dataset,
+    name: str,
+    checkpoint: str,
+    by: User | None,
+    note: str = "",
+    trained_on: FixSet | None = None,
+    lineage: Mapping[str, Any] | None = None,
 ) -> ModelVersion:
     """Register a checkpoint as the next version of a model, or return it if it is one.
 
@@ -58,6 +66,8 @@ def register_version(
             classes=list(spec.classes),
             preprocessing=spec.preprocessing.to_dict(),
             note=note,
+            trained_on=trained_on,
+            lineage=dict(lineage or {}),
             created_by=by,
         )
         record("model version registered", version, dataset=dataset, actor=by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as conf
@@ -15,7 +16,14 @@ from mining.specs import check_classes
 from mining.types import ScanSettings
 from reviewapp.actions.telling import tell_of_scan
 from reviewapp.exceptions import AlreadyRunning, Refused
-from reviewapp.models import Dataset, ModelVersion, Registration, Scan, Shard
+from reviewapp.models import (
+    Dataset,
+    ModelVersion,
+    Registration,
+    Scan,
+    Shard,
+    Split,
+)
 from reviewapp.models.events import record
 from reviewapp.storage import delete_files
 
@@ -33,8 +41,18 @@ def start_scan(
     by: User | None,
     split: str = "",
     settings: Mapping[str, Any] | None = None,
+    folds: int = 0,
 ) -> Scan:
     """Create a scan and its shards; the caller enqueues `run_shard` for each.
+
+    Args:
+        dataset: Whose samples to look at.
+        version: What to look at them with.
+        trigger: What it is started by.
+        by: Who asks; None: the command line or a schedule.
+        split: The samples to look at; "": all.
+        settings: Those of `ScanSettings` that are not the usual ones.
+        folds: Of imported out-of-fold predictions: how many models made them.
 
     Raises:
         AlreadyRunning: The same version is being scanned on the data set, or the
@@ -62,6 +80,8 @@ def start_scan(
             requested_by=by,
             settings=chosen.to_dict(),
             for_record=_newer_version_scanned(dataset, version),
+            folds=folds,
+            covers_train=_covers_train(dataset, split),
             classes=list(dataset.labels.current().values_list("id", flat=True)),
         )
         shards = _make_shards(scan, chosen.shard_size)
@@ -75,6 +95,11 @@ def start_scan(
         scan.save(update_fields=["samples"])
         record("scan started", scan, dataset=dataset, actor=by, trigger=trigger)
     return scan
+
+
+def _covers_train(dataset: Dataset, split: str) -> bool:
+    train = dataset.samples.present().in_split(Split.TRAIN)
+    return split in (Split.TRAIN, "") and train.exists()
 
 
 def _require_checkpoint(version: ModelVersion) -> None:
@@ -133,14 +158,16 @@ def _make_shards(scan: Scan, size: int) -> list[Shard]:
         )
 
 
-def claim_shard(*, shard_id: int, worker: str) -> Shard | None:
+def claim_shard(
+    *, shard_id: int, worker: str, at: datetime | None = None
+) -> Shard | None:
     """Take a waiting shard, or return None when it is not to be had.
 
     Compare and set: of two workers with the same task only one gets it. The shard comes
     with its scan, and with the number of the attempt, under which alone its worker may
-    write.
+    write. Who asks again with the same `at`, as the answer was lost, gets it again.
     """
-    now = timezone.now()
+    now = at or timezone.now()
     with transaction.atomic():  # until its end the row, and so the number, is ours
         taken = (
             Shard.objects.claimable()
@@ -155,6 +182,8 @@ def claim_shard(*, shard_id: int, worker: str) -> Shard | None:
                 pace={},
                 message="",
             )
+        ) or Shard.objects.taken(worker, now).filter(pk=shard_id).update(
+            heartbeat_at=timezone.now()
         )
         if not taken:
             return None

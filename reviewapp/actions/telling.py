@@ -1,4 +1,4 @@
-"""What there is to tell: of a scan that ended, of what came back, of a closed gate."""
+"""What there is to tell: of scans and trainings that ended, of what is back, of a gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from django.db import transaction
 from django.urls import reverse
 
 from reviewapp.actions.notices import is_wanted, tell
-from reviewapp.models import Confusion, ConfusionEvent, Notice, NoticeKind, Scan
+from reviewapp.models import (
+    Confusion,
+    ConfusionEvent,
+    Notice,
+    NoticeKind,
+    Scan,
+    TrainingRun,
+)
 from reviewapp.templatetags.hardmine import count, percent
 
 if TYPE_CHECKING:
@@ -154,6 +161,36 @@ def tell_of_gate(
                 ],
             },
         )
+
+
+def tell_of_training(*, run: TrainingRun) -> None:
+    """Tell that a training is done or failed; call it in the transaction of its end."""
+    if not is_wanted(run.dataset, NoticeKind.TRAINING):
+        return
+    parent = run.parent
+    made = f": {run.version}" if run.version else ""
+    tell(
+        dataset=run.dataset,
+        kind=NoticeKind.TRAINING,
+        title=f"Training run {run.pk} of {parent} {TRAINED[run.is_done]}{made}",
+        lines=[run.message] if run.message else [],
+        path=reverse("training-detail", args=[run.dataset.slug, run.pk]),
+        data={
+            "run": {
+                "id": run.pk,
+                "state": run.state,
+                "message": run.message,
+                "control": run.is_control,
+                "epochs": len(run.epochs),
+            },
+            "model": parent.registered_model.name,
+            "parent": parent.number,
+            "version": run.version.number if run.version else None,
+        },
+    )
+
+
+TRAINED: Final = {True: "is done", False: "failed"}
 
 
 def _path(scan: Scan) -> str:

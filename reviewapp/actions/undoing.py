@@ -107,11 +107,11 @@ def _take_back(reviews: Sequence[Review], locked: dict[int, Finding], by: User) 
     """Undo reviews of locked findings, of one data set, set-wise."""
     findings = [locked[review.finding_id] for review in reviews]
     dataset = findings[0].dataset
+    _mark_stale(reviews, by)  # first: a trigger would say it of the labels, without a name
     back = _restore_labels(reviews, findings)
     Undo.objects.bulk_create(Undo(review=review, by=by) for review in reviews)
     states = {review.finding_id: review.state_before for review in reviews}
     move_findings(findings, states, back)
-    _mark_stale(reviews, by)
     # Not only while there is an overlap: it may have been lowered since.
     settled = Opinion.objects.filter(review__in=reviews).values_list(
         "review", flat=True
@@ -154,7 +154,12 @@ def _restore_labels(
 
 def _mark_stale(reviews: Sequence[Review], by: User) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(STALE, {"reviews": [r.pk for r in reviews], "by": str(by)})
+        values = {
+            "findings": [review.finding_id for review in reviews],
+            "times": [review.created_at for review in reviews],
+            "by": str(by),
+        }
+        cursor.execute(STALE, values)
 
 
 # An item is the verdict's when it was made from it: the same finding at the same time.
@@ -165,10 +170,9 @@ UPDATE reviewapp_fixset s SET stale_because = trim(leading chr(10) FROM
   FROM (SELECT i.fix_set_id, string_agg(
                  'the verdict ' || i.verdict || ' on ' || i.sample_key, ', '
                  ORDER BY i.sample_key) AS what
-          FROM reviewapp_review r
-          JOIN reviewapp_fixitem i
-            ON i.finding_id = r.finding_id AND i.reviewed_at = r.created_at
-         WHERE r.id = ANY(%(reviews)s::bigint[])
+          FROM unnest(%(findings)s::bigint[], %(times)s::timestamptz[])
+               AS taken (finding_id, reviewed_at)
+          JOIN reviewapp_fixitem i USING (finding_id, reviewed_at)
          GROUP BY i.fix_set_id) held
  WHERE s.id = held.fix_set_id AND s.frozen_at IS NOT NULL
 """

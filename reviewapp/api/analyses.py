@@ -136,7 +136,8 @@ class AnalysesViewSet(DatasetViewSet[Analysis]):
         if not form.is_valid():
             wrong = {name: [str(e) for e in es] for name, es in form.errors.items()}
             raise serializers.ValidationError(wrong)
-        found = scan.analyses.filter(what=Analysis.What.THRESHOLDS).first()
+        analyses = scan.analyses.filter(what=Analysis.What.THRESHOLDS)
+        found = analyses.defer("counts").first()
         if found is None or not found.figures:
             return Response({"figures": {}, "region": {}})
         return Response({"figures": found.figures, "region": region_of(found, form)})

@@ -1,26 +1,34 @@
-"""Fix sets: previewed, frozen and exported."""
+"""Fix sets: previewed and frozen."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import FileResponse
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reviewapp.access import access_one
-from reviewapp.actions.fixsets import request_export
+from reviewapp.actions.fixsets import Preview
 from reviewapp.api.base import DatasetViewSet
-from reviewapp.downloads import send_export
+from reviewapp.api.recipes import RecipeSettingsSerializer
+from reviewapp.candidates import Picked
+from reviewapp.fixable import Agreement, FixLane
 from reviewapp.forms.fixsets import FixSetForm
-from reviewapp.models import Cause, Export, Finding, FixItem, FixSet, Role, Split, User
-from reviewapp.tasks import enqueue_export
+from reviewapp.models import (
+    Cause,
+    Finding,
+    FixItem,
+    FixSet,
+    HeldItem,
+    Role,
+    Split,
+    User,
+    Verdict,
+)
+from reviewapp.tasks import enqueue_recipe
 
 
 class FixSetSerializer(serializers.ModelSerializer[FixSet]):
@@ -71,20 +79,69 @@ class FixItemSerializer(serializers.ModelSerializer[FixItem]):
         ]
 
 
-class PreviewSerializer(serializers.Serializer[object]):
-    """What a fix set under a filter would hold; `lost` have another image by now."""
+class HeldItemSerializer(serializers.ModelSerializer[HeldItem]):
+    """One finding that matched and was held aside, and why."""
+
+    class Meta:
+        model = HeldItem
+        fields = [*FixItemSerializer.Meta.fields, "reason"]
+
+
+class HeldPreviewSerializer(serializers.Serializer[Picked]):
+    """One finding that would be held aside, and why."""
+
+    finding = serializers.IntegerField()
+    sample_key = serializers.CharField()
+    true_label = serializers.CharField()
+    predicted = serializers.CharField()
+    verdict = serializers.ChoiceField(choices=Verdict.choices)
+    reason = serializers.ChoiceField(choices=HeldItem.Reason.choices)
+
+
+class PreviewSerializer(serializers.Serializer[Preview]):
+    """What a fix set under a filter would hold; `lost` have another image by now.
+
+    `by_confusion`: [true label, predicted label, items]. `held`: guard's reason ->
+    findings held aside, and `first_held` the first of them. `over`: what exceeds a cap.
+    """
 
     size = serializers.IntegerField()
     by_verdict = serializers.DictField(child=serializers.IntegerField())
     by_label = serializers.DictField(child=serializers.IntegerField())
     by_cause = serializers.DictField(child=serializers.IntegerField())
     by_split = serializers.DictField(child=serializers.IntegerField())
+    by_confusion = serializers.ListField(child=serializers.JSONField())
+    held = serializers.DictField(child=serializers.IntegerField())
+    first_held = HeldPreviewSerializer(many=True)
+    over = serializers.ListField(child=serializers.CharField())
     lost = serializers.IntegerField()
 
 
-class FixSetFilter(serializers.Serializer[Finding]):
-    """The filter over findings; a field that is not given filters nothing."""
+class Several(serializers.ListField):
+    """A list; one value alone is a list of it."""
 
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Return the checked values."""
+        found: list[Any] = super().to_internal_value(
+            data if isinstance(data, list) else [data]
+        )
+        return found
+
+
+class FixSetFilter(serializers.Serializer[Finding]):
+    """The filter over findings; a field that is not given filters nothing.
+
+    Of several values of one field any may hold.
+    """
+
+    confusions = Several(
+        child=serializers.RegexField(r"^[0-9]{1,18}:[0-9]{1,18}$"),
+        required=False,
+        help_text='Each as "<true label id>:<predicted label id>"',
+    )
+    lane = Several(
+        child=serializers.ChoiceField(choices=FixLane.choices), required=False
+    )
     true_label = serializers.IntegerField(required=False, help_text="Label id")
     predicted_label = serializers.IntegerField(required=False, help_text="Label id")
     registered_model = serializers.IntegerField(required=False, help_text="Model id")
@@ -93,10 +150,18 @@ class FixSetFilter(serializers.Serializer[Finding]):
         choices=Finding.ReviewState.choices, required=False
     )
     presence = serializers.ChoiceField(choices=Finding.Presence.choices, required=False)
-    split = serializers.ChoiceField(
-        choices=[choice for choice in Split.choices if choice[0]], required=False
+    split = Several(
+        child=serializers.ChoiceField(
+            choices=[choice for choice in Split.choices if choice[0]]
+        ),
+        required=False,
     )
-    cause = serializers.ChoiceField(choices=Cause.choices, required=False)
+    cause = Several(
+        child=serializers.ChoiceField(choices=Cause.choices), required=False
+    )
+    agreement = serializers.ChoiceField(choices=Agreement.choices, required=False)
+    reviewed_from = serializers.DateField(required=False)
+    reviewed_to = serializers.DateField(required=False)
     p_true_below = serializers.FloatField(min_value=0, max_value=1, required=False)
     key = serializers.CharField(required=False, help_text="File name contains")
 
@@ -105,43 +170,18 @@ class PreviewRequest(serializers.Serializer[FixSet]):
     """What a fix set is to be made from."""
 
     filter = FixSetFilter(required=False)
+    include = Several(
+        child=serializers.ChoiceField(choices=HeldItem.Reason.choices),
+        required=False,
+        help_text="Guards that hold nothing aside",
+    )
+    recipe = RecipeSettingsSerializer(required=False)
 
 
 class FixSetRequest(PreviewRequest):
-    """What it takes to freeze a fix set."""
+    """What it takes to freeze a fix set; its first recipe is made with it."""
 
     name = serializers.CharField(max_length=100)
-
-
-class ExportSerializer(serializers.ModelSerializer[Export]):
-    """One file made from a frozen set; `done` counts items while it runs."""
-
-    requested_by = serializers.SlugRelatedField[User](
-        slug_field="username", read_only=True, allow_null=True
-    )
-
-    class Meta:
-        model = Export
-        fields = [
-            "id",
-            "fix_set",
-            "format",
-            "state",
-            "done",
-            "size",
-            "sha256",
-            "message",
-            "requested_by",
-            "created_at",
-            "finished_at",
-        ]
-
-
-class ExportRequest(serializers.Serializer[Export]):
-    """What it takes to export a fix set."""
-
-    fix_set = serializers.IntegerField(help_text="Id of the fix set")
-    format = serializers.ChoiceField(choices=Export.Format.choices)
 
 
 @extend_schema(tags=["fix sets"])
@@ -164,6 +204,7 @@ class FixSetsViewSet(
         """Freeze the confirmed and relabelled findings that match (admin)."""
         body = self.read(FixSetRequest(data=request.data))
         fix_set = self._form(body).freeze(by=self.person)
+        enqueue_recipe(fix_set.recipes.lean().latest("pk"))
         answer = FixSetSerializer(fix_set)
         return Response(answer.data, status=status.HTTP_201_CREATED)
 
@@ -172,7 +213,8 @@ class FixSetsViewSet(
     def preview(self, request: Request, slug: str) -> Response:
         """Count what freezing now would hold (admin); changes nothing."""
         body = self.read(PreviewRequest(data=request.data))
-        return Response(asdict(self._form({"name": "preview"} | body).preview()))
+        preview = self._form({"name": "preview"} | body).preview()
+        return Response(PreviewSerializer(preview).data)
 
     @extend_schema(responses=FixItemSerializer(many=True))
     @action(detail=True, methods=["get"])
@@ -180,12 +222,19 @@ class FixSetsViewSet(
         """List what a fix set holds."""
         return self.page_of(self.get_object().items.all(), FixItemSerializer)
 
+    @extend_schema(responses=HeldItemSerializer(many=True))
+    @action(detail=True, methods=["get"])
+    def held(self, request: Request, slug: str, fix_set_id: int) -> Response:
+        """List what the guards of a fix set held aside."""
+        return self.page_of(self.get_object().held_aside.all(), HeldItemSerializer)
+
     def _form(self, body: dict[str, Any]) -> FixSetForm:
         """Return the page's form over the request, checked."""
-        data = {"name": body["name"]} | body.get("filter", {})
+        data = body.get("filter", {}) | body.get("recipe", {})
+        data |= {"name": body["name"], "include": body.get("include", [])}
         form = FixSetForm(data, dataset=self.dataset)
         if not form.is_valid():
-            problems = (form.errors, form.query.errors)
+            problems = (form.errors, form.query.errors, form.recipe.errors)
             raise serializers.ValidationError(
                 {
                     name: [str(error) for error in errors]
@@ -194,39 +243,3 @@ class FixSetsViewSet(
                 }
             )
         return form
-
-
-@extend_schema(tags=["fix sets"])
-class ExportsViewSet(
-    mixins.ListModelMixin, mixins.RetrieveModelMixin, DatasetViewSet[Export]
-):
-    """The exports of a data set's fix sets, the latest first."""
-
-    queryset = Export.objects.none()
-    serializer_class = ExportSerializer
-    lookup_url_kwarg = "export_id"
-    roles = {"create": Role.ADMIN, "download": Role.ADMIN}
-
-    def rows(self) -> QuerySet[Export]:
-        """Return the exports of the data set's fix sets."""
-        return Export.objects.for_dataset(self.dataset).with_names()
-
-    @extend_schema(request=ExportRequest, responses={202: ExportSerializer})
-    def create(self, request: Request, slug: str) -> Response:
-        """Queue an export (admin); poll the export that comes back."""
-        body = self.read(ExportRequest(data=request.data))
-        fix_sets = FixSet.objects.for_dataset(self.dataset)
-        export = request_export(
-            fix_set=access_one(fix_sets, pk=body["fix_set"]),
-            format=body["format"],
-            by=self.person,
-        )
-        enqueue_export(export)
-        answer = ExportSerializer(export)
-        return Response(answer.data, status=status.HTTP_202_ACCEPTED)
-
-    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
-    @action(detail=True, methods=["get"])
-    def download(self, request: Request, slug: str, export_id: int) -> FileResponse:
-        """Send the file of a finished export (admin)."""
-        return send_export(self.get_object())

@@ -17,17 +17,21 @@ from reviewapp.api.datasets import (
     LabelsViewSet,
     RegistrationsViewSet,
 )
+from reviewapp.api.exports import ExportsViewSet
 from reviewapp.api.findings import FindingsViewSet
-from reviewapp.api.fixsets import ExportsViewSet, FixSetsViewSet
+from reviewapp.api.fixsets import FixSetsViewSet
 from reviewapp.api.imports import ImportsViewSet
 from reviewapp.api.matrices import MatricesViewSet
 from reviewapp.api.notices import DeliveriesViewSet, WebhooksViewSet
 from reviewapp.api.people import MembersViewSet
 from reviewapp.api.queue import QueueViewSet
+from reviewapp.api.recipes import RecipesViewSet
 from reviewapp.api.registry import ModelVersionsViewSet, RegisteredModelsViewSet
+from reviewapp.api.reports import ReportsViewSet
 from reviewapp.api.reviews import ReviewsViewSet
 from reviewapp.api.scans import ScansViewSet, SchedulesViewSet
 from reviewapp.api.team import KnownAnswersViewSet, TeamViewSet
+from reviewapp.api.training import TrainingViewSet
 from reviewapp.api.trends import TrendsViewSet
 
 datasets = SimpleRouter(use_regex_path=False)
@@ -53,7 +57,10 @@ below.register("queue", QueueViewSet, basename="api-queue")
 below.register("bulk-verdicts", BulkVerdictsViewSet, basename="api-bulk")
 below.register("reviews", ReviewsViewSet, basename="api-review")
 below.register("fix-sets", FixSetsViewSet, basename="api-fixset")
+below.register("recipes", RecipesViewSet, basename="api-recipe")
 below.register("exports", ExportsViewSet, basename="api-export")
+below.register("training", TrainingViewSet, basename="api-training")
+below.register("reports", ReportsViewSet, basename="api-report")
 below.register("webhooks", WebhooksViewSet, basename="api-webhook")
 below.register("deliveries", DeliveriesViewSet, basename="api-delivery")
 below.register("team", TeamViewSet, basename="api-team")

@@ -58,8 +58,8 @@ class RegionForm(forms.Form):
         super().__init__(given)
         self.classes = classes
         choices = [("", "all classes"), *((str(pk), n) for pk, n in classes.items())]
+        self.fields["label"].widget = Menu()
         self.fields["label"].choices = choices  # type: ignore[attr-defined]
-        self.fields["label"].widget = Menu(choices=choices)
         self.lines: list[tuple[str, str, str]] = []
         self.of_class: dict[str, float] = {}
         self.of_confusion: dict[tuple[str, str], float] = {}

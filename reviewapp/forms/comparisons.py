@@ -67,4 +67,6 @@ def _in_words(scan: Scan) -> str:
     return (
         f"{scan.pk}: {scan.model_version}, {scan.split or 'every split'}, "
         f"{scan.created_at:%Y-%m-%d}, {percent(scan.accuracy)} right"
+        + (", in-sample" if scan.is_in_sample else "")
+        + (", out-of-fold" if scan.folds else "")
     )

@@ -51,6 +51,7 @@ class MailsForm(forms.Form):
             (NoticeKind.SCAN, "a scan has ended"),
             (NoticeKind.REGRESSION, "a fixed confusion is back"),
             (NoticeKind.GATE, "a model did not pass the gate"),
+            (NoticeKind.TRAINING, "a training has ended"),
         ],
         widget=forms.CheckboxSelectMultiple,
     )

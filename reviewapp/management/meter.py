@@ -72,6 +72,10 @@ class Meter:
         self._done = done
         self._bar.update(self._task, completed=done)
 
+    def expect(self, total: int) -> None:
+        """Tell how much there is to do in all, once that is known."""
+        self._bar.update(self._task, total=total)
+
     def note(self, text: str) -> None:
         """Show a few words beside the bar, such as the device."""
         self._bar.update(self._task, note=text)

@@ -7,19 +7,24 @@ from reviewapp.models.comparisons import Comparison
 from reviewapp.models.confusions import Confusion, ConfusionCount, ConfusionEvent
 from reviewapp.models.datasets import Dataset, Label, Registration, Sample, Split
 from reviewapp.models.events import Event
+from reviewapp.models.exports import Export
 from reviewapp.models.findings import Claim, Finding, Sighting, Skip
-from reviewapp.models.fixsets import Export, FixItem, FixSet
+from reviewapp.models.fixsets import FixItem, FixSet, HeldItem
+from reviewapp.models.folds import FoldRun
 from reviewapp.models.imports import Import
 from reviewapp.models.matrices import ScanMatrix
 from reviewapp.models.notices import Delivery, Notice, Webhook
 from reviewapp.models.opinions import KnownAnswer, KnownAttempt, Opinion
 from reviewapp.models.people import Membership, NoticeKind, Role, User
 from reviewapp.models.ranking import Exemplar, Lookalike, Preparation, Ranker
+from reviewapp.models.recipes import Recipe
 from reviewapp.models.registry import ModelVersion, RegisteredModel
+from reviewapp.models.reports import Report
 from reviewapp.models.reviews import Cause, DismissReason, Review, Undo, Verdict
 from reviewapp.models.scans import Scan, Shard, UnreadableSample
 from reviewapp.models.schedules import Schedule
 from reviewapp.models.standings import Standing, StandingChange
+from reviewapp.models.training import TrainingRun
 
 __all__ = [
     "Analysis",
@@ -38,6 +43,8 @@ __all__ = [
     "Finding",
     "FixItem",
     "FixSet",
+    "FoldRun",
+    "HeldItem",
     "Import",
     "KnownAnswer",
     "KnownAttempt",
@@ -50,8 +57,10 @@ __all__ = [
     "Opinion",
     "Preparation",
     "Ranker",
+    "Recipe",
     "RegisteredModel",
     "Registration",
+    "Report",
     "Review",
     "Role",
     "Sample",
@@ -64,6 +73,7 @@ __all__ = [
     "Split",
     "Standing",
     "StandingChange",
+    "TrainingRun",
     "Undo",
     "UnreadableSample",
     "User",

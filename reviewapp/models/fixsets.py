@@ -1,4 +1,4 @@
-"""Fix sets: frozen findings that feed retraining, and their exports."""
+"""Fix sets: frozen findings that feed retraining."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Count, F, Func, Q
+from django.db.models.functions import Collate
 
-from mining.fixset import FixRow
+from mining.fixset import COLUMNS, FixRow
 from reviewapp.models.datasets import Dataset, Sample
 from reviewapp.models.findings import Finding
 from reviewapp.models.reviews import Cause
@@ -57,7 +58,7 @@ class FixSet(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     frozen_at = models.DateTimeField(null=True)
     stale_because = models.TextField(
-        blank=True, help_text="Verdicts in it that were taken back, a line each"
+        blank=True, help_text="What of it changed since, a line each"
     )
 
     objects = FixSetQuerySet.as_manager()
@@ -83,25 +84,47 @@ class FixSet(models.Model):
         return self.frozen_at is not None
 
 
-class FixItemQuerySet(models.QuerySet["FixItem"]):
+class ItemQuerySet(models.QuerySet[Any]):
     """Vocabulary for the items of fix sets."""
 
     def count_by(self, field: str) -> dict[str, int]:
         """Return value of a field -> number of items, most frequent first."""
         rows = self.values_list(field).annotate(n=Count("id")).order_by("-n", field)
-        return dict(rows)
+        found: dict[str, int] = dict(rows)
+        return found
+
+    def count_by_pair(self, limit: int) -> list[tuple[str, str, int]]:
+        """Return (true label, predicted, number), the most frequent ones first."""
+        pair = ("true_label", "predicted")
+        rows = self.values_list(*pair).annotate(n=Count("id")).order_by("-n", *pair)
+        return list(rows[:limit])
 
     def count_by_cause(self) -> dict[str, int]:
         """Return cause -> number of items that name it, most frequent first."""
-        return self.annotate(cause=Func(F("causes"), function="unnest")).count_by(
-            "cause"
-        )
+        each: ItemQuerySet = self.annotate(cause=Func(F("causes"), function="unnest"))
+        return each.count_by("cause")
+
+    def in_export_order(self) -> ItemQuerySet:
+        """Order by image, then prediction, by code point as the digest has it."""
+        return self.order_by(Collate("sample_key", "C"), Collate("predicted", "C"))
+
+    def names_in(self, *fields: str) -> list[str]:
+        """Return the classes that stand in any of these fields, sorted."""
+        rows = (self.order_by().values_list(name, flat=True) for name in fields)
+        return sorted({name for found in rows for name in found.distinct()})
+
+    def corrected(self) -> ItemQuerySet:
+        """Keep those whose label to train with is not the one that the image had."""
+        return self.exclude(label=F("original_label"), true_label=F("original_label"))
+
+    def count_images(self) -> int:
+        """Return how many images they are about."""
+        return self.order_by().values("sample_key").distinct().count()
 
 
-class FixItem(models.Model):
+class Item(models.Model):
     """One finding as it was when the set was frozen."""
 
-    fix_set = models.ForeignKey(FixSet, models.CASCADE, related_name="items")
     finding = models.ForeignKey(Finding, models.SET_NULL, null=True)
     sample = models.ForeignKey(Sample, models.SET_NULL, null=True)
     sample_key = models.TextField()
@@ -119,16 +142,10 @@ class FixItem(models.Model):
     reviewed_at = models.DateTimeField()
     note = models.TextField(blank=True)
 
-    objects = FixItemQuerySet.as_manager()
+    objects = ItemQuerySet.as_manager()
 
     class Meta:
-        ordering = ["fix_set", "sample_key", "predicted"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["fix_set", "sample_key", "true_label", "predicted"],
-                name="fixitem_once",
-            ),
-        ]
+        abstract = True
 
     def __str__(self) -> str:
         return self.sample_key
@@ -139,84 +156,77 @@ class FixItem(models.Model):
 
     def as_row(self) -> FixRow:
         """Return the item as the exporters take it."""
-        return FixRow(
-            sample_key=self.sample_key,
-            digest=self.digest,
-            split=self.split,
-            original_label=self.original_label,
-            true_label=self.true_label,
-            label=self.label,
-            predicted=self.predicted,
-            verdict="relabel" if self.verdict == "relabel" else "confirm",
-            causes=tuple(self.causes),
-            p_true=self.p_true,
-            confidence=self.confidence,
-            reviewer=self.reviewer,
-            reviewed_at=self.reviewed_at.isoformat(),
-            note=self.note,
-        )
+        return row_of(self)
 
 
-class ExportQuerySet(models.QuerySet["Export"]):
-    """Vocabulary for exports."""
-
-    def for_dataset(self, dataset: Dataset) -> ExportQuerySet:
-        """Keep the exports of one data set's fix sets."""
-        return self.filter(fix_set__dataset=dataset)
-
-    def with_names(self) -> ExportQuerySet:
-        """Load the fix set and the requester in the same query."""
-        return self.select_related("fix_set", "requested_by")
+def row_of(item: Any) -> FixRow:
+    """Return an item, or what has its fields, as the exporters take it."""
+    given = {name: getattr(item, name) for name in COLUMNS}
+    given["causes"] = tuple(item.causes)
+    given["reviewed_at"] = item.reviewed_at.isoformat()
+    return FixRow(**given)
 
 
-class Export(models.Model):
-    """One file made from a frozen fix set."""
+class FixItem(Item):
+    """One that is to be trained with."""
 
-    class Format(models.TextChoices):
-        CSV = "csv", "CSV"
-        JSONL = "jsonl", "JSON lines"
-        ZIP = "zip", "ZIP, a folder per class"
-
-    class State(models.TextChoices):
-        QUEUED = "queued", "queued"
-        RUNNING = "running", "running"
-        DONE = "done", "done"
-        FAILED = "failed", "failed"
-
-    fix_set = models.ForeignKey(FixSet, models.CASCADE, related_name="exports")
-    format = models.CharField(max_length=5, choices=Format)
-    state = models.CharField(max_length=7, choices=State, default=State.QUEUED)
-    done = models.PositiveIntegerField(default=0, help_text="Items written so far")
-    file = models.TextField(blank=True, help_text="Name in the storage")
-    size = models.BigIntegerField(default=0, help_text="Bytes")
-    sha256 = models.CharField(max_length=64, blank=True)
-    message = models.TextField(blank=True)
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
-    created_at = models.DateTimeField(auto_now_add=True)
-    heartbeat_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
-
-    objects = ExportQuerySet.as_manager()
+    fix_set = models.ForeignKey(FixSet, models.CASCADE, related_name="items")
 
     class Meta:
-        ordering = ["-id"]
+        ordering = ["fix_set", "sample_key", "predicted"]
         constraints = [
-            models.CheckConstraint(
-                condition=Q(format__in=["csv", "jsonl", "zip"]),
-                name="export_format_known",
-            ),
-            models.CheckConstraint(
-                condition=Q(state__in=["queued", "running", "done", "failed"]),
-                name="export_state_known",
+            models.UniqueConstraint(
+                fields=["fix_set", "sample_key", "true_label", "predicted"],
+                name="fixitem_once",
             ),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.get_format_display()} of {self.fix_set}"
+
+class HeldItem(Item):
+    """One that matched and was held aside, and why; its recipe may hear of it."""
+
+    class Reason(models.TextChoices):
+        AMBIGUOUS = "ambiguous", "ambiguous or out of scope"
+        LABEL_SUSPECT = "label_suspect", "label in doubt"
+        OUTLIER = "outlier", "outlier"
+        DUPLICATE = "duplicate", "duplicate"
+
+        @property
+        def why(self) -> str:
+            """Return what the guard looks for, in a sentence."""
+            return _WHY[self]
+
+    fix_set = models.ForeignKey(FixSet, models.CASCADE, related_name="held_aside")
+    reason = models.CharField(max_length=13, choices=Reason)
+
+    class Meta:
+        ordering = ["fix_set", "sample_key", "predicted"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["fix_set", "sample_key", "true_label", "predicted"],
+                name="helditem_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    reason__in=["ambiguous", "label_suspect", "outlier", "duplicate"]
+                ),
+                name="helditem_reason_known",
+            ),
+        ]
 
     @property
-    def is_active(self) -> bool:
-        """Whether it still waits or runs."""
-        return self.state in (self.State.QUEUED, self.State.RUNNING)
+    def reason_name(self) -> str:
+        """Return the reason as people read it."""
+        return str(self.get_reason_display())
+
+
+_WHY = {
+    HeldItem.Reason.AMBIGUOUS: "A reviewer named it ambiguous or out of scope: nobody "
+    "can learn a right answer from it.",
+    HeldItem.Reason.LABEL_SUSPECT: "One person alone confirmed a label that the scan "
+    "doubts, or the same image has two answers.",
+    HeldItem.Reason.OUTLIER: "Its brightness, contrast or sharpness is like nothing of "
+    "its class, and no cause says so.",
+    HeldItem.Reason.DUPLICATE: "The same or nearly the same image is in the set "
+    "already, with a harder error.",
+}

@@ -75,6 +75,9 @@ class Import(models.Model):
     near_miss_below = models.FloatField(
         default=0.6, validators=[MinValueValidator(0), MaxValueValidator(1)]
     )
+    folds = models.PositiveSmallIntegerField(
+        default=0, help_text="Of an out-of-fold run: how many models it is made of"
+    )
     allow_partial = models.BooleanField(
         default=False, help_text="Leave bad rows out instead of refusing the file"
     )

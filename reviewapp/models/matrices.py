@@ -44,9 +44,9 @@ class ScanMatrix(models.Model):
         cells["count"] = matrix[rows, columns]
         return cells.tobytes()
 
-    def counts(self, n_classes: int) -> npt.NDArray[np.int64]:
-        """Return int64 (K, K), rows true, columns predicted, in the scan's classes."""
+    def counts(self, n_classes: int) -> npt.NDArray[np.int32]:
+        """Return int32 (K, K), rows true, columns predicted, in the scan's classes."""
         cells = np.frombuffer(self.cells, _CELL)
-        matrix = np.zeros((n_classes, n_classes), np.int64)
+        matrix = np.zeros((n_classes, n_classes), np.int32)
         matrix[cells["row"], cells["column"]] = cells["count"]
         return matrix

@@ -58,7 +58,12 @@ class Webhook(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(
-                    events__contained_by=["scan.finished", "regression", "gate.failed"]
+                    events__contained_by=[
+                        "scan.finished",
+                        "regression",
+                        "gate.failed",
+                        "training.finished",
+                    ]
                 ),
                 name="webhook_events_known",
             ),
@@ -98,7 +103,13 @@ class Notice(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(
-                    kind__in=["scan.finished", "regression", "gate.failed", "test"]
+                    kind__in=[
+                        "scan.finished",
+                        "regression",
+                        "gate.failed",
+                        "training.finished",
+                        "test",
+                    ]
                 ),
                 name="notice_kind_known",
             ),

@@ -46,6 +46,13 @@ class OpinionQuerySet(models.QuerySet["Opinion"]):
             "id"
         )
 
+    def seconding_row(self) -> OpinionQuerySet:
+        """Keep what others said just as the review of the outer query."""
+        same = Q(new_label=OuterRef("new_label")) | Q(new_label__isnull=True)
+        return self.filter(
+            same, review=OuterRef("pk"), verdict=OuterRef("verdict")
+        ).exclude(reviewer=OuterRef("reviewer"))
+
     def last_round(self) -> OpinionQuerySet:
         """Keep the opinions on the last version that got any, of each finding."""
         last = (

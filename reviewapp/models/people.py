@@ -18,6 +18,7 @@ class NoticeKind(models.TextChoices):
     SCAN = "scan.finished", "scan finished"
     REGRESSION = "regression", "regression"
     GATE = "gate.failed", "gate failed"
+    TRAINING = "training.finished", "training finished"
     TEST = "test", "test"
 
     @staticmethod

@@ -32,10 +32,20 @@ class RegisteredModelQuerySet(models.QuerySet["RegisteredModel"]):
 class RegisteredModel(models.Model):
     """A named model; it belongs to the data set whose classes it predicts."""
 
+    class DoubtOrder(models.TextChoices):
+        SUREST = "surest", "surest first"
+        HARDEST = "hardest", "hardest first"
+
     dataset = models.ForeignKey(
         Dataset, models.CASCADE, related_name="registered_models"
     )
     name = models.CharField(max_length=100)
+    doubt_order = models.CharField(
+        max_length=7,
+        choices=DoubtOrder,
+        blank=True,
+        help_text="In which order of its errors wrong labels come first; empty: unknown",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = RegisteredModelQuerySet.as_manager()
@@ -45,6 +55,10 @@ class RegisteredModel(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["dataset", "name"], name="model_name_once_per_dataset"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(doubt_order__in=["", "surest", "hardest"]),
+                name="model_doubt_order_known",
             ),
         ]
 
@@ -96,6 +110,10 @@ class ModelVersion(models.Model):
     note = models.TextField(blank=True)
     trained_on = models.ForeignKey(
         "reviewapp.FixSet", models.SET_NULL, null=True, related_name="trained_versions"
+    )
+    lineage: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict,
+        help_text="Of a retrained one: digests of parent, fix set, recipe and data set",
     )
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"

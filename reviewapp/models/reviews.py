@@ -95,6 +95,10 @@ class ReviewQuerySet(models.QuerySet["Review"]):
         # Not `undo__isnull`: of the join the planner expects one row to be left.
         return self.exclude(Exists(Undo.objects.filter(review=OuterRef("pk"))))
 
+    def fixing(self) -> ReviewQuerySet:
+        """Keep the verdicts that put a finding into a fix set."""
+        return self.filter(verdict__in=(Verdict.CONFIRM, Verdict.RELABEL))
+
     def by(self, user: User) -> ReviewQuerySet:
         """Keep one person's reviews."""
         return self.filter(reviewer=user)

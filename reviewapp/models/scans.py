@@ -93,6 +93,7 @@ class Scan(models.Model):
         COMMAND = "command", "command line"
         SCHEDULE = "schedule", "schedule"
         IMPORT = "import", "import"
+        TRAINING = "training", "training"
 
     ACTIVE = (State.QUEUED, State.RUNNING, State.FINISHING)
     RESUMABLE = (State.PARTIAL, State.FAILED, State.CANCELLED)
@@ -107,6 +108,13 @@ class Scan(models.Model):
     state = models.CharField(max_length=9, choices=State, default=State.QUEUED)
     trigger = models.CharField(max_length=8, choices=Trigger)
     settings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField()
+    folds = models.PositiveSmallIntegerField(
+        default=0,
+        help_text="Fold models that judged the images they had not seen; 0: not so",
+    )
+    covers_train = models.BooleanField(
+        default=False, help_text="It looks at samples of the train split"
+    )
     for_record = models.BooleanField(
         default=False,
         help_text="A newer version was scanned before: counts and outcomes only",
@@ -186,6 +194,11 @@ class Scan(models.Model):
         return self.state == self.State.DONE
 
     @property
+    def is_in_sample(self) -> bool:
+        """Whether its model may have been trained on what it judges here."""
+        return self.covers_train and not self.folds
+
+    @property
     def readable(self) -> int:
         """Return how many samples got a prediction."""
         return (self.correct or 0) + (self.errors or 0)
@@ -230,6 +243,10 @@ class ShardQuerySet(models.QuerySet["Shard"]):
             Exists(Scan.objects.filter(pk=OuterRef("scan_id"), state__in=going)),
             state=Shard.State.QUEUED,
         )
+
+    def taken(self, worker: str, at: datetime) -> ShardQuerySet:
+        """Keep those that a worker took at that moment and has."""
+        return self.filter(state=Shard.State.RUNNING, worker=worker, started_at=at)
 
     def held(self, shard: Shard) -> ShardQuerySet:
         """Keep the shard if the claim that `shard` was read under still stands."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from django.db import models
-from django.db.models import F, Q, Sum
+from django.db.models import F, OuterRef, Q, Sum
 
 from reviewapp.models.datasets import Dataset, Label
 from reviewapp.models.findings import Finding
@@ -19,6 +19,11 @@ class StandingQuerySet(models.QuerySet["Standing"]):
     def for_dataset(self, dataset: Dataset) -> StandingQuerySet:
         """Keep one data set."""
         return self.filter(dataset=dataset)
+
+    def of_row(self) -> StandingQuerySet:
+        """Keep the confusion of the finding in the outer query."""
+        names = ("registered_model", "true_label", "predicted_label")
+        return self.filter(**{name: OuterRef(name) for name in names})
 
     def of_model(self, model: RegisteredModel) -> StandingQuerySet:
         """Keep one registered model."""

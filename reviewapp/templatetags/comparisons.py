@@ -40,3 +40,31 @@ def p_value(p: float | None) -> str:
         return "< 0.000001"
     digits = next(n for n in range(2, 9) if p >= 10.0 ** (1 - n))
     return f"{p:.{digits}f}".rstrip("0").rstrip(".")
+
+
+@register.filter
+def errors(number: float | None) -> str:
+    """Write a change in the number of errors with its sign, "+12" or "+0.4".
+
+    >>> errors(12), errors(-3.0), errors(0.375), errors(0)
+    ('+12', '\N{MINUS SIGN}3', '+0.38', '0')
+    """
+    if number is None:
+        return MISSING
+    digits = 0 if float(number).is_integer() else 1 if abs(number) >= 1 else 2
+    text = f"{abs(number):,.{digits}f}"
+    if not float(text.replace(",", "")):
+        return "0"
+    return f"{'+' if number > 0 else chr(0x2212)}{text}"
+
+
+@register.filter
+def whole_percent(share: float | None) -> str:
+    """Write a share without digits, "27 %"; below 0 and above 1 there may be some.
+
+    >>> whole_percent(0.274), whole_percent(-0.1), whole_percent(1.3)
+    ('27 %', '\N{MINUS SIGN}10 %', '130 %')
+    """
+    if share is None:
+        return MISSING
+    return f"{round(100 * share)} %".replace("-", chr(0x2212))

@@ -17,6 +17,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from reviewapp.access import access_dataset, access_one
 from reviewapp.actions.analyses import start_analyses
 from reviewapp.forms.analyses import RegionForm
+from reviewapp.forms.choices import datalist
 from reviewapp.models import Analysis, Dataset, Finding, Scan
 from reviewapp.models.findings import FindingQuerySet
 from reviewapp.queues import Lane, Queue
@@ -58,7 +59,7 @@ def thresholds(request: UserRequest, slug: str, scan_id: int) -> HttpResponse:
     """Show how far a scan's confidences can be trusted, and what a threshold does."""
     dataset = access_dataset(request.user, slug)
     scan = access_one(Scan.objects.for_dataset(dataset).with_names(), pk=scan_id)
-    analysis = scan.analyses.filter(what=THRESHOLDS).first()
+    analysis = scan.analyses.filter(what=THRESHOLDS).defer("counts").first()
     if request.htmx:
         return _poll(analysis)
     context: dict[str, Any] = {
@@ -91,7 +92,7 @@ def _region(
         "classes": Paginator(region["classes"], ROWS).get_page(
             request.GET.get("classes")
         ),
-        "names": classes.values(),
+        "names": datalist("class-names", classes.values()),
         "reliability_figure": _reliability_figure(reliability),
         "curve_figure": _curve_figure(region),
         "curve_columns": region["curve"],
@@ -146,7 +147,7 @@ def slices(request: UserRequest, slug: str, scan_id: int) -> HttpResponse:
     """Show which attributes and image properties go with a scan's errors."""
     dataset = access_dataset(request.user, slug)
     scan = access_one(Scan.objects.for_dataset(dataset).with_names(), pk=scan_id)
-    analysis = scan.analyses.filter(what=SLICES).first()
+    analysis = scan.analyses.filter(what=SLICES).defer("counts").first()
     if request.htmx:
         return _poll(analysis)
     context: dict[str, Any] = {

@@ -17,6 +17,7 @@ from reviewapp.actions.plans import change_plan, plan_line
 from reviewapp.filters import ConfusionFilter
 from reviewapp.forms.choices import Menu, offer_choices
 from reviewapp.forms.confusions import PlanForm
+from reviewapp.judged import ASSUMED_SECONDS
 from reviewapp.ledger import (
     FOLLOWED,
     Fates,
@@ -36,7 +37,7 @@ from reviewapp.models import (
 from reviewapp.models.people import role_on
 from reviewapp.pagination import Page, keyset_page
 from reviewapp.proofs import Proof, proof_of
-from reviewapp.values import ASSUMED_SECONDS, Value, page_by_value, values_of
+from reviewapp.values import Value, page_by_value, values_of
 from reviewapp.views.requests import UserRequest
 
 if TYPE_CHECKING:

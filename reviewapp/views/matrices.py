@@ -105,5 +105,6 @@ def _page(findings: str, cell: Cell) -> str:
 def _source(scan: Scan, form: MatrixForm) -> str:
     """Return the address of the cells of the same matrix."""
     read = {name: form.data[name] for name in form.cleaned_data if form.data.get(name)}
+    read["cells"] = "packed"
     address = reverse("api-matrix-detail", args=[scan.dataset.slug, scan.pk])
     return f"{address}?{urlencode(read)}"

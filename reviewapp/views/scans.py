@@ -21,7 +21,7 @@ from reviewapp.downloads import open_stored
 from reviewapp.exceptions import HardmineError
 from reviewapp.filters import ScanFilter, ShardFilter
 from reviewapp.forms.scans import ScanForm, ScheduleForm
-from reviewapp.models import Dataset, Role, Scan, UnreadableSample
+from reviewapp.models import Dataset, FoldRun, Role, Scan, UnreadableSample
 from reviewapp.models.people import role_on
 from reviewapp.pagination import keyset_page
 from reviewapp.tasks import enqueue_scan
@@ -40,6 +40,7 @@ ROWS = 50
 TOP_CONFUSIONS = 20
 TROUBLES_LIVE = 5
 UNREADABLE_SHOWN = 12
+FOLD_RUNS_SHOWN = 3
 
 
 @require_GET
@@ -56,6 +57,9 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         "role": role_on(request.user, dataset),
         "filters": filters,
         "page": page,
+        "fold_runs": FoldRun.objects.for_dataset(dataset)
+        .without_scan()
+        .with_names()[:FOLD_RUNS_SHOWN],
     }
     return render(request, "scans/index.html", context)
 

@@ -91,7 +91,7 @@ def _matrices(baseline: Scan, candidate: Scan) -> Iterator[tuple[Figure, str]]:
     ):
         query = urlencode(chosen)
         yield Figure(f"matrix: {query}", None, PAGE), f"{page}?{query}"
-        yield Figure(f"its data: {query}", None, PAGE), f"{data}?{query}"
+        yield Figure(f"its data: {query}", None, PAGE), f"{data}?{query}&cells=packed"
 
 
 def _ledger() -> Iterator[tuple[Figure, str]]:

@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from mining.specs import read_spec, write_spec
 from mining.types import ModelSpec, Preprocessing
-from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
+from reviewapp.actions.exports import request_export, run_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.models import Confusion, Dataset, Finding, Scan, User, Verdict
 from tests import factories, scanning
 from tests.browser.holding import problems_at_all_sizes

@@ -31,7 +31,8 @@ from PIL import Image
 
 from mining.exceptions import MiningError, UnreadableImage
 from mining.sources import files, open_source, read_bytes, sha256
-from reviewapp.actions.fixsets import freeze_fix_set, request_export
+from reviewapp.actions.exports import request_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.scans import start_scan
 from reviewapp.celery import app
 from reviewapp.models import (

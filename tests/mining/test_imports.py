@@ -16,7 +16,7 @@ MODULES = [
     if module.name != "mining.__main__"
 ]
 FOR_THE_WEB = (
-    "agreement", "artefact", "compare", "confusion", "evidence", "exceptions", "exemplars", "fixset", "guards",
+    "agreement", "artefact", "compare", "confusion", "evidence", "exceptions", "exemplars", "exports", "fixset", "guards",
     "images", "label_quality", "lookalikes", "ordering", "outliers", "pace", "pairing", "ranker",
     "recipe", "recipe_making",
     "slice_tree", "slices", "sources", "specs", "statistics", "threads", "thresholds",

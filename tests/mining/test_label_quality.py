@@ -12,6 +12,7 @@ from mining.label_quality import (
     class_thresholds,
     doubted_labels,
     read_class_thresholds,
+    read_doubt_order,
 )
 from mining.types import Outcome, SampleRef
 
@@ -65,6 +66,33 @@ def test_a_damaged_artefact_is_told(tmp_path):
         read_class_thresholds(path, 2)
 
 
+def doubted(n: int, *tops: int) -> Outcome:
+    """Return an error of an image with label 0, predicted 1, with these classes on top."""
+    return Outcome(
+        id=n, key=f"{n}.png", digest=f"{n:064x}", true=0, predicted=1, confidence=0.9,
+        p_true=0.01, margin=0.5, loss=1.0, top_classes=tops,
+        top_probs=(0.9, 0.05, 0.01)[: len(tops)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "order"),
+    [(10, 10, "surest"), (9, 11, "hardest"), (19, 0, None), (0, 20, "hardest")],
+)
+def test_the_second_choice_says_in_which_order_wrong_labels_come_first(
+    tmp_path, second, third, order
+):
+    rows = [doubted(n, 1, 0, 2) for n in range(second)]
+    rows += [doubted(second + n, 1, 2, 0) for n in range(third)]
+    rows += [doubted(90 + n, 1) for n in range(30)]  # that do not tell
+    rows += [outcome(200 + n, 0, 0, 0.9) for n in range(30)]  # right ones
+    path = tmp_path / "outcomes.parquet"
+    write_outcomes(path, rows)
+    assert read_doubt_order(path, np.array([0.5, 0.5, 0.5])) == order
+    nothing_doubted = np.array([0.5, 0.95, 0.5])
+    assert read_doubt_order(path, nothing_doubted) is None
+
+
 def mislabelled_digits(noise: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels (N,), 15 % of them wrong, the right ones, and probabilities (N, 10)."""
     images, right = load_digits(return_X_y=True)
@@ -95,3 +123,27 @@ def test_wrong_labels_are_in_the_lane_label(noise):
     assert is_wrong[doubted].mean() > 0.9
     assert is_wrong[rest].mean() < 0.6
     assert doubted[is_wrong].mean() > 0.6  # 0.70 and 0.74
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("noise", "order"), [("pair", "surest"), ("uniform", "hardest")]
+)
+def test_each_kind_of_noise_gets_the_order_that_finds_it(tmp_path, noise, order):
+    labels, _right, probs = mislabelled_digits(noise)
+    tops = np.argsort(-probs, axis=1)[:, :3]
+    path = tmp_path / "outcomes.parquet"
+    write_outcomes(
+        path,
+        [
+            Outcome(
+                id=n, key=f"{n}.png", digest=f"{n:064x}", true=int(labels[n]),
+                predicted=int(top[0]), confidence=float(row[top[0]]),
+                p_true=float(row[labels[n]]), margin=float(row[top[0]] - row[top[1]]),
+                loss=1.0, top_classes=tuple(top.tolist()),
+                top_probs=tuple(row[top].tolist()),
+            )
+            for n, (row, top) in enumerate(zip(probs, tops, strict=True))
+        ],
+    )  # fmt: skip
+    assert read_doubt_order(path, read_class_thresholds(path, 10)) == order

@@ -1,17 +1,21 @@
-"""A scan of four shards, and what can go wrong with it."""
+"""A scan of four shards, what can go wrong with it, and a set frozen after review."""
 
 from __future__ import annotations
+
+import hashlib
 
 import pytest
 
 from mining.exceptions import ArtefactError
 from reviewapp.actions.finishing import store_part
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.notices import add_webhook
-from reviewapp.models import ModelVersion, NoticeKind, Webhook
+from reviewapp.models import Finding, ModelVersion, NoticeKind, Verdict, Webhook
 from tests import factories, scanning
 from tests.faults import facts, run_all, start
-from tests.images import write_animals, write_brightness_model
+from tests.images import write_animals, write_brightness_model, write_image
 from tests.receivers import mail_server, receiving
+from tests.reviewing import decide
 
 WRONG = {("cat", "dog"): 3, ("fox", "cat"): 2}
 
@@ -96,3 +100,34 @@ def mailbox(settings):
         settings.DEFAULT_FROM_EMAIL = "hardmine@example.org"
         settings.PUBLIC_URL = "https://hardmine.example"
         yield box
+
+
+@pytest.fixture
+def reviewed(world, rita, data_root):
+    """One confirmed, one relabelled to fox, one dismissed, each with its image."""
+    world.dataset.root = str(data_root)
+    world.dataset.save()
+    for i, finding in enumerate(world.findings):
+        path = write_image(data_root / finding.sample.key, 60, seed=i)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        finding.digest = finding.sample.digest = digest
+        finding.save()
+        finding.sample.save()
+    a, b, c = world.findings
+    decide(finding=a, by=rita, verdict=Verdict.CONFIRM, version=0, causes=["pose"])
+    decide(
+        finding=b,
+        by=rita,
+        verdict=Verdict.RELABEL,
+        new_label=world.labels[2],
+        version=0,
+    )
+    decide(finding=c, by=rita, verdict=Verdict.DISMISS, version=0)
+    return world
+
+
+@pytest.fixture
+def fix_set(reviewed, alice):
+    return freeze_fix_set(
+        dataset=reviewed.dataset, name="first", findings=Finding.objects.all(), by=alice
+    )

@@ -13,8 +13,10 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from reviewapp.actions.comparisons import start_comparison
-from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
+from reviewapp.actions.exports import request_export, run_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.known import add_known_answer
+from reviewapp.actions.recipes import run_recipe
 from reviewapp.models import (
     Confusion,
     Exemplar,
@@ -115,6 +117,8 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         place=0,
     )
     delivery = factories.DeliveryFactory(webhook__dataset=world.dataset)
+    run = factories.TrainingRunFactory(parent=world.scan.model_version)
+    factories.ReportFactory(run=run)
     values = {
         "slug": world.dataset.slug,
         "registration_id": Registration.objects.get(dataset=world.dataset).pk,
@@ -140,6 +144,9 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         "webhook_id": delivery.webhook_id,
         "delivery_id": delivery.pk,
         "fix_set_id": fix_set.pk,
+        "recipe_id": run_recipe(recipe=fix_set.recipes.get()).pk,
+        "run_id": run.pk,
+        "fold_run_id": factories.FoldRunFactory(parent=world.scan.model_version).pk,
         "export_id": export.pk,
     }
     return lambda route: "/" + route.template.format(**values)

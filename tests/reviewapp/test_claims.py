@@ -20,7 +20,16 @@ from reviewapp.actions.reviews import (
     skip,
 )
 from reviewapp.exceptions import Refused
-from reviewapp.models import Claim, Finding, Opinion, Review, Standing, User, Verdict
+from reviewapp.models import (
+    Claim,
+    Finding,
+    Opinion,
+    RegisteredModel,
+    Review,
+    Standing,
+    User,
+    Verdict,
+)
 from tests import factories
 from tests.reviewing import decide, queue_of
 
@@ -203,6 +212,7 @@ def in_order(world, by, order="", **fields):
         ("hardest", [5, 3, 4, 0, 1, 2]),
         ("newest", [5, 4, 3, 2, 1, 0]),
         ("surest", [5, 4, 2, 1, 0, 3]),
+        ("doubted", [5, 4, 2, 1, 0, 3]),  # nothing is known of the model's: surest
         ("least_sure", [3, 0, 1, 2, 4, 5]),
         ("learned", [3, 5, 0, 4, 1, 2]),  # nothing is learned yet: the usual order
     ],
@@ -233,6 +243,17 @@ def test_what_came_back_is_first_when_asked_for(world, rita, three_pairs):
         world.findings[place].presence = "regressed"
         world.findings[place].save(update_fields=["presence"])
     assert in_order(world, rita, "back") == [5, 1, 2, 3, 0, 4]
+
+
+def test_wrong_labels_come_first_as_the_models_scans_say(world, rita, three_pairs):
+    other = factories.RegisteredModelFactory(dataset=world.dataset)
+    models = RegisteredModel.objects
+    models.filter(pk=world.model.pk).update(doubt_order="hardest")
+    assert in_order(world, rita, "doubted") == [5, 3, 4, 0, 1, 2]
+    models.filter(pk=other.pk).update(doubt_order="surest")  # they do not agree
+    assert in_order(world, rita, "doubted") == [5, 4, 2, 1, 0, 3]
+    chosen = {"registered_model": str(world.model.pk)}
+    assert in_order(world, rita, "doubted", **chosen) == [5, 3, 4, 0, 1, 2]
 
 
 def test_a_random_order_is_another_one_each_time(world, rita):
@@ -291,7 +312,7 @@ def test_a_queue_names_only_what_is_not_usual(world):
     assert queue.fields == {"lane": "model", "order": "newest"}
     assert queue.title == "errors, lane model"
     queue = queue_of(world.dataset, lane="label")
-    assert (queue.order, queue.fields) == ("surest", {"lane": "label"})
+    assert (queue.order, queue.fields) == ("doubted", {"lane": "label"})
     queue = queue_of(world.dataset, lane="label", order="value")
     assert queue.fields == {"lane": "label", "order": "value"}
 

@@ -10,8 +10,8 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reviewapp.actions.exports import request_export, run_export
 from reviewapp.actions.finishing import finish_scan
-from reviewapp.actions.fixsets import request_export, run_export
 from reviewapp.actions.reviews import undo
 from reviewapp.models import (
     Confusion,

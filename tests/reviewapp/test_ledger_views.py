@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
-from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
+from reviewapp.actions.exports import request_export, run_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.ledger import Fates, fates_of
 from reviewapp.models import Confusion, ConfusionEvent, Finding, Sighting, User, Verdict
 from reviewapp.proofs import proof_of

@@ -61,6 +61,13 @@ def cells_of(drawing) -> dict[tuple[int, int], int]:
     }
 
 
+def figures_of(drawing) -> np.ndarray:
+    """Return the figures of all cells, (N, N)."""
+    side = len(drawing.names)
+    rows, columns = np.indices((side, side)).reshape(2, -1)
+    return drawing.figures(rows, columns).reshape(side, side)
+
+
 @pytest.fixture
 def classes(dataset: Dataset, labels: list[Label]) -> list[Label]:
     """Five, the model's order not that of their ids."""
@@ -124,7 +131,7 @@ def test_a_difference_is_of_the_two_scans_counts(
         (classes[4 - t].pk, classes[4 - p].pk): n
         for (t, p), n in Counter(before).items()
     }
-    figures = drawing.figures()
+    figures = figures_of(drawing)
     labels = drawing.now.labels.tolist()
     for row, column in product(range(len(labels)), repeat=2):
         pair = labels[row], labels[column]
@@ -163,7 +170,7 @@ def test_it_is_the_matrix_of_scikit_learn(
 
     places = [scan.classes.index(pk) for pk in drawing.now.labels.tolist()]
     expected = confusion_matrix(true, predicted, labels=places, normalize=normalize)
-    assert drawing.figures() == pytest.approx(expected)
+    assert figures_of(drawing) == pytest.approx(expected)
 
 
 def test_classes_that_are_confused_sit_together(version, classes, dataset) -> None:
@@ -234,6 +241,19 @@ def test_it_is_kept_and_not_counted_again(version, classes) -> None:
     assert again == first
     matrix = again.counts(5)
     assert (matrix[0, 1], matrix[4, 4], matrix.sum()) == (70_000, 1, 70_001)
+
+
+def test_a_drawn_matrix_stays_in_the_process(version, classes, dataset) -> None:
+    scan = count(version, [(0, 1), (2, 2)], classes)
+    first = draw(dataset=dataset, scan=scan, against=None, choice=Choice(right=False))
+    again = Scan.objects.get(pk=scan.pk)
+    with CaptureQueriesContext(connection) as queries:
+        shown = draw(dataset=dataset, scan=again, against=None, choice=Choice())
+    assert len(queries) == 1  # the names, which may change
+    assert (first.now.right, shown.now.right) == (
+        0,
+        1,
+    )  # one that is kept is no other's
 
 
 def test_of_two_who_look_at_once_one_makes_it(version, classes, monkeypatch) -> None:

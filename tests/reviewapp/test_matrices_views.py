@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -13,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mining.ordering import ORDERS
-from reviewapp.actions.matrices import keep_matrix
 from reviewapp.matrices import SCALES
 from reviewapp.models import ConfusionCount, Finding, Sample, Scan, Sighting
 from tests import factories
@@ -135,6 +136,7 @@ def test_the_page_says_its_numbers_and_needs_no_script(page, world, dataset) -> 
     source = response.context["source"]
     assert source.startswith(f"/api/datasets/animals/matrices/{world.scan.pk}/?")
     assert "order=name" in source
+    assert "cells=packed" in source
 
 
 def test_the_cells_come_as_few_numbers(cells, world) -> None:
@@ -146,6 +148,43 @@ def test_the_cells_come_as_few_numbers(cells, world) -> None:
     assert (data["support"], data["predicted"]) == ([10, 0, 0], [7, 3, 0])
     assert (data["errors"], data["right"], data["of_classes"]) == (3, 7, 3)
     assert cells(world.scan, order="name", right="hide").json()["counts"][0] == [3]
+
+
+def unpacked(packed) -> dict[str, list[list[int]]]:
+    """Return the numbers of each row, read as matrix.js reads them."""
+    rows = {}
+    for name in ("columns", "counts", "before"):
+        if packed[name] is None:
+            continue
+        data = base64.b64decode(packed[name])
+        width = len(data) // packed["ends"][-1]
+        flat = np.frombuffer(data, f"<u{width}")
+        rows[name] = [part.tolist() for part in np.split(flat, packed["ends"][:-1])]
+    return rows
+
+
+@pytest.mark.parametrize("largest", [1, 300, 70_000])  # 1, 2 and 4 bytes
+def test_packed_cells_are_those_of_the_lists(
+    cells, world, version, labels, largest
+) -> None:
+    later = factories.ScanFactory(model_version=version)
+    for true, predicted, n in ((0, 0, largest), (2, 1, 1)):
+        factories.ConfusionCountFactory(
+            scan=later,
+            true_label=labels[true],
+            predicted_label=labels[predicted],
+            count=n,
+        )
+    for query in ({"against": world.scan.pk}, {"right": "hide"}, {"top": "10"}):
+        lists = cells(later, **query).json()
+        packed = cells(later, **query, cells="packed").json()
+        found = unpacked(packed.pop("packed"))
+        assert lists.pop("packed") is None
+        for name in ("columns", "counts", "before"):
+            assert packed.pop(name) is None
+            assert found.get(name) == lists.pop(name)
+        assert packed == lists
+    assert cells(later, cells="zip").status_code == 400
 
 
 def test_a_difference_has_both_counts(cells, page, world, version, labels) -> None:
@@ -267,7 +306,7 @@ def test_a_scan_that_is_none_finds_nothing(client_of, rita, world, scan) -> None
 
 
 def test_once_kept_it_is_read_in_few_queries(page, cells, world) -> None:
-    keep_matrix(scan=world.scan)
+    page(world.scan)
     with CaptureQueriesContext(connection) as queries:
         page(world.scan)
     few = len(queries)
@@ -281,4 +320,5 @@ def test_once_kept_it_is_read_in_few_queries(page, cells, world) -> None:
     with CaptureQueriesContext(connection) as queries:
         page(world.scan)
     assert len(queries) == few
-    assert not [q for q in queries if "confusioncount" in q["sql"]]
+    for table in ("confusioncount", "scanmatrix"):
+        assert not [query for query in queries if table in query["sql"]]

@@ -175,6 +175,21 @@ def test_lanes_begin_at_the_class_mean(scan, tmp_path):
         assert standing.label_from == pytest.approx(sum(of_class) / len(of_class))
 
 
+def test_a_scan_says_in_which_order_wrong_labels_come_first(scan, monkeypatch):
+    model = scan.model_version.registered_model
+    make_aids(scan=scan)
+    model.refresh_from_db()
+    assert model.doubt_order == ""  # too few errors to tell
+    monkeypatch.setattr("reviewapp.actions.aids.read_doubt_order", lambda *_: "hardest")
+    make_aids(scan=scan)
+    model.refresh_from_db()
+    assert model.doubt_order == "hardest"
+    monkeypatch.undo()
+    make_aids(scan=scan)
+    model.refresh_from_db()
+    assert model.doubt_order == "hardest"  # as an earlier scan said
+
+
 def test_a_class_that_a_scan_does_not_cover_keeps_its_lane(net, scan):
     make_aids(scan=scan)
     Standing.objects.update(label_from=0.875)

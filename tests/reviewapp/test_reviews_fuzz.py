@@ -11,7 +11,7 @@ from django.urls import reverse
 from reviewapp.models import Finding, Opinion, Review, Verdict
 from tests.reviewing import decide
 
-REQUESTS = 60  # at each address
+REQUESTS = 30  # at each address
 FORM = "application/x-www-form-urlencoded"
 HUGE = [
     "99999999999",

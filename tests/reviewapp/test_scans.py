@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from django.core.files.storage import default_storage
+from django.utils import timezone
 
 from mining.exceptions import BadCheckpoint, ClassMismatch
 from reviewapp.actions.reviews import undo
@@ -318,8 +319,12 @@ def test_a_shard_is_claimed_once(net):
         by=None,
     )
     shard = started.shards.get()
-    assert claim_shard(shard_id=shard.pk, worker="a") is not None
-    assert claim_shard(shard_id=shard.pk, worker="b") is None
+    now = timezone.now()
+    assert claim_shard(shard_id=shard.pk, worker="a", at=now).attempts == 1
+    assert claim_shard(shard_id=shard.pk, worker="a") is None
+    assert claim_shard(shard_id=shard.pk, worker="b", at=now) is None
+    # Whose answer was lost asks again, of the same moment.
+    assert claim_shard(shard_id=shard.pk, worker="a", at=now).attempts == 1
 
 
 def test_a_taken_over_shard_writes_nothing(net):

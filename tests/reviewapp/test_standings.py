@@ -12,8 +12,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from reviewapp.actions.confusions import update_ledger
+from reviewapp.actions.exports import request_export, run_export
 from reviewapp.actions.findings import record_shard
-from reviewapp.actions.fixsets import freeze_fix_set, request_export, run_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.presence import settle_presence
 from reviewapp.actions.reviews import undo
 from reviewapp.actions.standings import (

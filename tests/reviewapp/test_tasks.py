@@ -14,8 +14,9 @@ from kombu.exceptions import OperationalError
 from mining.exceptions import ArtefactError
 from reviewapp import tasks
 from reviewapp.actions.datasets import register_dataset
+from reviewapp.actions.exports import request_export
 from reviewapp.actions.finishing import part_name
-from reviewapp.actions.fixsets import freeze_fix_set, request_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.scans import cancel_scan, claim_shard, start_scan
 from reviewapp.actions.schedules import schedule_scan, unschedule
 from reviewapp.celery import app

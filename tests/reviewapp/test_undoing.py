@@ -221,11 +221,16 @@ def test_undoing_a_batch_says_all_of_it_in_one_line(world, rita, alice):
     assert all(finding.sample.key in line for finding in world.findings)
 
 
-def test_undoing_another_verdict_leaves_a_frozen_set_as_it_is(fix_set, world, rita):
+def test_undoing_another_verdict_says_nothing_more_of_a_frozen_set(
+    fix_set, world, rita
+):
     later = decide(finding=world.findings[0], by=rita, verdict=DISMISS, version=1)
+    fix_set.refresh_from_db()
+    said = fix_set.stale_because
+    assert said.endswith(f"rita gave {world.findings[0].sample} the verdict dismiss")
     undo(review=later, by=rita)
     fix_set.refresh_from_db()
-    assert fix_set.stale_because == ""
+    assert fix_set.stale_because == said
 
 
 def test_a_stale_set_says_so_on_its_pages(fix_set, rita, client_of):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.core.cache import cache
 
 from reviewapp.exceptions import Refused
 from reviewapp.models import Confusion, Finding, Scan
+from reviewapp.tasks import recover_lost_work
 from reviewapp.team import Pace
 from reviewapp.values import LedgerOrder, page_by_value, values_of
 from tests import factories
@@ -92,6 +95,18 @@ def test_verdicts_are_counted_again_when_the_count_is_old(world, settings):
     assert (value(world, line).fixable, value(world, line).share) == (3, 0.8)
 
 
+def test_old_verdicts_are_shown_once_more_and_counted_by_the_sweep(world, monkeypatch):
+    line = Confusion.objects.get()
+    assert value(world, line).judged == 0
+    Finding.objects.update(review_state="relabelled")
+    recover_lost_work()
+    assert value(world, line).judged == 0  # not old yet: nobody asked for a count
+    monkeypatch.setattr("reviewapp.judged.VERDICTS_FRESH", timedelta(0))
+    assert value(world, line).judged == 0
+    recover_lost_work()
+    assert value(world, line).judged == 3
+
+
 @pytest.mark.parametrize(
     ("median", "timed", "seconds"), [(6.0, 5, 6), (6.0, 4, 10), (0.0, 99, 0.1)]
 )
@@ -99,7 +114,7 @@ def test_a_verdict_takes_what_the_team_takes_once_that_is_known(
     world, monkeypatch, median, timed, seconds
 ):
     pace = Pace(median=median, timed=timed)
-    monkeypatch.setattr("reviewapp.values.pace_of", lambda dataset: pace)
+    monkeypatch.setattr("reviewapp.judged.pace_of", lambda dataset: pace)
     found = value(world, Confusion.objects.get())
     assert found.minutes == pytest.approx(3 * seconds / 60)
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.files.storage import default_storage
 from django.core.management.base import CommandError, CommandParser
 
-from reviewapp.actions.fixsets import request_export, run_export
+from reviewapp.actions.exports import request_export, run_export
 from reviewapp.management.base import (
     DomainCommand,
     find_dataset,

@@ -9,7 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from reviewapp.actions.fixsets import freeze_fix_set, request_export
+from reviewapp.actions.exports import request_export
+from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.models import Confusion, Finding, User, Verdict
 from tests import factories
 from tests.conftest import World

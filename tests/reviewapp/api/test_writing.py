@@ -9,7 +9,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from reviewapp import tasks
-from reviewapp.actions.fixsets import run_export
+from reviewapp.actions.exports import run_export
 from reviewapp.models import (
     Claim,
     Dataset,
