@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from reviewapp.models.analyses import Analysis
+from reviewapp.models.claims import Claim, Skip
 from reviewapp.models.comparisons import Comparison
 from reviewapp.models.confusions import Confusion, ConfusionCount, ConfusionEvent
 from reviewapp.models.datasets import Dataset, Label, Registration, Sample, Split
 from reviewapp.models.events import Event
 from reviewapp.models.exports import Export
-from reviewapp.models.findings import Claim, Finding, Sighting, Skip
+from reviewapp.models.findings import Finding, Sighting
 from reviewapp.models.fixsets import FixItem, FixSet, HeldItem
 from reviewapp.models.folds import FoldRun
 from reviewapp.models.imports import Import

@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 
+from reviewapp.models.claims import Claim, Skip
 from reviewapp.models.datasets import Dataset, Label, Sample
 from reviewapp.models.registry import RegisteredModel
 from reviewapp.models.scans import Scan
@@ -380,40 +380,3 @@ class Sighting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.finding} in {self.scan}"
-
-
-class Claim(models.Model):
-    """A reviewer's hold on a finding until it expires."""
-
-    finding = models.OneToOneField(Finding, models.CASCADE, related_name="claim")
-    reviewer = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.CASCADE, related_name="claims"
-    )
-    expires_at = models.DateTimeField()
-
-    class Meta:
-        indexes = [
-            # A reviewer's own claims, read at every step through the queue.
-            models.Index(fields=["reviewer", "expires_at"], name="claim_reviewer"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.finding} held by {self.reviewer}"
-
-
-class Skip(models.Model):
-    """A finding that a reviewer put off; it comes back when the rest is done."""
-
-    finding = models.ForeignKey(Finding, models.CASCADE, related_name="+")
-    reviewer = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+"
-    )
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["finding", "reviewer"], name="skip_once"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.finding} skipped by {self.reviewer}"

@@ -35,7 +35,7 @@ def _level(i: int, label: str) -> int:
 
 
 def write_models(folder: Path) -> None:
-    """Write quick.onnx, and slow.onnx that says the same after a tenth of a second."""
+    """Write quick.onnx, and slow.onnx that says the same after a twentieth of a second."""
     write_brightness_model(folder / "quick.onnx")
     slow = write_brightness_model(folder / "slow.onnx")
     model = onnx.load(str(slow))
@@ -44,7 +44,7 @@ def write_models(folder: Path) -> None:
 
 
 def _add_ballast(
-    graph: onnx.GraphProto, *, width: int = 768, rounds: int = 800
+    graph: onnx.GraphProto, *, width: int = 768, rounds: int = 400
 ) -> None:
     """Add a long computation to the logits, times nought."""
     random = np.random.default_rng(0)

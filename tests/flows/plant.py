@@ -38,7 +38,7 @@ from tests.migrated import fill_from
 
 LEASE_S = 2
 SMALL_SHARDS = {"shard_size": 8, "batch_size": 4, "device": "cpu"}
-# One shard of forty batches, each of about a tenth of a second.
+# One shard of forty batches, each of about a twentieth of a second.
 SLOW = {"model": "slow", "split": "val", "shard_size": 40, "batch_size": 1}
 SERVER_IS_AWAY = (
     django.db.OperationalError,
