@@ -108,6 +108,8 @@ class Listing:
         given, show = self.given, self.show
         reviewed = given.get("review_state", "open") != "open"
         unseen = given.get("presence", "seen") != "seen"
+        if given.get("presence") == "regressed" and not reviewed:
+            return self._back()
         if reviewed or unseen or show == "fixed":
             return [self.findings]
         if show == "reviewed" or "cause" in given:  # a cause comes with a verdict
@@ -119,6 +121,12 @@ class Listing:
         if show == "waiting":
             return of_kind
         return [part for kind in of_kind for part in (kind.waiting(), kind.settled())]
+
+    def _back(self) -> list[FindingQuerySet]:
+        """Return the parts of what was fixed and seen again: few are reviewed."""
+        waiting = self.findings.filter(review_state="open")
+        of_kind = [waiting.filter(kind=kind) for kind in Finding.Kind]
+        return [*of_kind, self.findings.exclude(review_state="open")]
 
     def page(self) -> Page[Finding]:
         """Return the page that is asked for; a whole file name is looked up."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.text import Truncator
 from django.views.decorators.http import require_GET, require_POST
 
 from mining.evidence import Evidence
@@ -48,6 +49,7 @@ SCANS = 200  # as far back as the curve of one line goes
 SCANS_OF_ALL = 60  # the same for all lines: a sparkline has no room for more
 COLUMNS = 4  # the last scans, each with a column of its own
 CHARTED = 8  # confusions drawn in the chart
+NAME_SHOWN = 20  # characters of each in its legend, which a phone has room for
 EVIDENCE = frozenset(field.name for field in fields(Evidence))
 
 
@@ -252,7 +254,7 @@ def lines_figure(
     return {
         "traces": [
             {
-                "name": str(entry.line),
+                "name": Truncator(str(entry.line)).chars(NAME_SHOWN),
                 "x": [str(scan.pk) for scan in scans],
                 "y": list(entry.counts),
                 "mode": "lines+markers",

@@ -3,6 +3,7 @@
 (() => {
   const CELL = 22; // pixels at least for a class, up to LARGEST in all
   const LARGEST = 1100;
+  const BAR = 76; // pixels for the bar of colours and its words
   const NUMBERED = 20; // classes up to which cells have their number in them
 
   const property = (name) =>
@@ -76,10 +77,11 @@
       x: 0,
       xanchor: "left",
       y: 1,
-      yanchor: "bottom",
+      yref: "container", // above the map, whatever its height
+      yanchor: "top",
       len: 0.6,
       thickness: 10,
-      ypad: 0,
+      ypad: 10,
       outlinewidth: 0,
       tickvals: values.map(root),
       ticktext: values.map((value) => words(value, scale, signed)),
@@ -145,11 +147,11 @@
 
   const layoutOf = (names, side, isFixed) => ({
     width: side,
-    height: side + 60,
+    height: side + BAR,
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: property("text") },
-    margin: { t: 8, r: 12, b: 40, l: 40 },
+    margin: { t: BAR, r: 12, b: 40, l: 40 },
     dragmode: isFixed ? false : "zoom",
     xaxis: { ...axis("predicted", names, isFixed), tickangle: -90 },
     yaxis: { ...axis("actual", names, isFixed), autorange: "reversed" },
