@@ -42,7 +42,8 @@ class RecipeSettings:
         beta: Of the class weights, 0-1 without 1: 0 weighs all classes alike, towards 1
             they go by inverse frequency.
         gamma: Of a sample's emphasis, 0 or more; higher keeps it for the hardest.
-        max_emphasis: How much more the hardest sample counts than another, 1-100.
+        max_emphasis: How much more the hardest sample counts than another, 1-100; 1, all
+            alike, trained better than 3 where it was measured (`docs/decisions.md`).
         per_class: Hard samples of one class at most.
         per_confusion: Hard samples of one confusion at most.
         easy_per_hard: Easy samples for each hard one, 0-100.
@@ -53,7 +54,7 @@ class RecipeSettings:
 
     beta: float = 0.999
     gamma: float = 2.0
-    max_emphasis: float = 3.0
+    max_emphasis: float = 1.0
     per_class: int = 1000
     per_confusion: int = 200
     easy_per_hard: float = 1.0

@@ -94,13 +94,13 @@ def make_recipe(
         held: (row, reason) of what was held aside, a `mining.guards.Reason`: the ambiguous
             are left out of training, and of doubtful labels and outliers no trainer shall
             mine the loss.
-        sources: The fix set's digest is filled in.
+        sources: The fix set's digest is filled in where it is not known.
         settings: How to make it.
 
     Raises:
         ValueError: A count is below 1.
     """
-    settings = settings or RecipeSettings()
+    settings, sources = settings or RecipeSettings(), sources or Sources()
     given, aside = list(rows), list(held)
     dropped = [row for row, reason in aside if reason == "ambiguous"]
     cases = _cases([*given, *dropped])
@@ -118,19 +118,15 @@ def make_recipe(
         RecipeSample(one.key, one.digest, one.label, one.label, "easy") for one in mixed
     ]
     counts = _counted(class_counts, hard + rest, mixed)
-    ignore = {
-        row.sample_key: _UNTOLD[reason]
-        for row, reason in aside
-        if reason in _UNTOLD and row.sample_key not in taken
-    }
-    ignore |= {case.row.sample_key: case.reason for case in cases if case.reason}
+    if not sources.fix_set:
+        sources = replace(sources, fix_set=fix_set_digest(given))
     return Recipe(
         samples=tuple(sorted(samples, key=lambda sample: sample.key)),
         class_weights=class_balanced_weights(counts, beta=settings.beta),
-        ignore=ignore,
+        ignore=_ignored(cases, aside),
         collection=_plan(found, settings),
         warnings=tuple(warnings),
-        sources=replace(sources or Sources(), fix_set=fix_set_digest(given)),
+        sources=sources,
         settings=settings,
     )
 
@@ -269,6 +265,17 @@ def _counted(
         label for label, split in used if split != "train" or label not in class_counts
     )
     return dict(counts)
+
+
+def _ignored(
+    cases: Sequence[_Case], held: Sequence[tuple[FixRow, str]]
+) -> dict[str, str]:
+    """Return key -> why the loss of a sample says nothing about the model."""
+    aside = {
+        row.sample_key: _UNTOLD[reason] for row, reason in held if reason in _UNTOLD
+    }
+    known = {case.row.sample_key: case.reason for case in cases}
+    return {key: reason for key, reason in (aside | known).items() if reason}
 
 
 def _capped(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import BinaryIO
 from urllib.parse import quote_from_bytes
 
@@ -83,7 +82,7 @@ class _Job:
             kinds.MANIFEST: self._write_manifest,
         }[format]
 
-    @cached_property
+    @property
     def _root(self) -> str:
         return self.fix_set.dataset.root
 
@@ -129,7 +128,7 @@ class _Job:
             return None
         return exports.write_moves(self._rows(), self.file)
 
-    def _correct(self, write: Callable[..., int]) -> None:
+    def _correct(self, write: Callable[..., None]) -> None:
         dataset = self.fix_set.dataset
         write(
             f"{self._root.rstrip('/')}/{dataset.manifest}",

@@ -35,7 +35,7 @@ from reviewapp.actions.imports import (
 from reviewapp.actions.scans import claim_shard
 from reviewapp.checking import Check
 from reviewapp.exceptions import plain_message
-from reviewapp.models import Import, Sample, Scan, Shard
+from reviewapp.models import FoldRun, Import, Sample, Scan, Shard
 from reviewapp.persistence import DATABASE_ERRORS
 from reviewapp.staging import staged_rows, staging_table
 from reviewapp.storage import fetch_file, scratch_folder, storage_errors
@@ -202,6 +202,8 @@ def _record(job: Import, scan: Scan, pulse: _Pulse) -> None:
     """
     index = {label: n for n, label in enumerate(scan.classes)}
     k = min(ScanSettings().top_k, len(index))
+    # How somebody else has cut his folds is not known.
+    folds = scan.folds if FoldRun.objects.filter(job=job).exists() else 0
     waiting = scan.shards.unfinished().order_by("number")
     for shard_id in list(waiting.values_list("pk", flat=True)):
         pulse.beat(now=True)
@@ -209,13 +211,13 @@ def _record(job: Import, scan: Scan, pulse: _Pulse) -> None:
         shard = claim_shard(shard_id=shard_id, worker=f"import {job.pk}")
         if shard is None:  # the scan was cancelled
             return
-        outcomes = _outcomes(shard, index, k)
+        outcomes = _outcomes(shard, index, k, folds)
         store_part(shard=shard, outcomes=outcomes)
         if not record_shard(shard=shard, outcomes=outcomes):
             delete_part(shard=shard)
 
 
-def _outcomes(shard: Shard, index: dict[int, int], k: int) -> list[Outcome]:
+def _outcomes(shard: Shard, index: dict[int, int], k: int, folds: int) -> list[Outcome]:
     """Return the outcomes of a shard's samples in the order of their ids."""
     scores = _scores(staged_rows(shard.first_sample, shard.last_sample, k=k))
     scan = shard.scan
@@ -234,9 +236,9 @@ def _outcomes(shard: Shard, index: dict[int, int], k: int) -> list[Outcome]:
         _outcome(pk, key, digest, scores.get(pk), index.get(label, -1))
         for pk, key, digest, label in samples
     ]
-    if not scan.folds:
+    if not folds:
         return found
-    return [replace(one, fold=fold_of(one.digest, scan.folds)) for one in found]
+    return [replace(one, fold=fold_of(one.digest, folds)) for one in found]
 
 
 def _scores(rows: npt.NDArray[Any]) -> dict[int, tuple[Any, ...]]:

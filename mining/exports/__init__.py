@@ -1,7 +1,8 @@
 """Fix sets as files for other tools, written row by row in constant memory.
 
-Every writer takes rows in the order of `sample_key`, then `predicted`, both by code point,
-reads them once, and returns how many it read. The same rows give the same bytes.
+Writers take rows in the order of `sample_key`, then `predicted`, both by code point, read
+them once, and return how many they read. The same rows give the same bytes. Those of a
+manifest ask for the corrections of some keys at a time instead.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def write_manifest(
     *,
     expected: int,
     progress: Callable[[int], None],
-) -> int:
+) -> None:
     """Write a manifest with corrected labels; of text nothing else changes, not a byte.
 
     Args:
@@ -142,9 +142,6 @@ def write_manifest(
         expected: How many images have a correction.
         progress: Called with how many of them were found so far.
 
-    Returns:
-        How many of them the manifest lists: `expected`.
-
     Raises:
         ArtefactError: It lacks one of them, or says something else of it by now.
         MiningError: It cannot be read any more.
@@ -152,11 +149,10 @@ def write_manifest(
     owner = _Owner(url, name, corrections, expected)
     if name.lower().endswith(".parquet"):
         _write_parquet(owner, file, progress)
-        return owner.found
+        return
     for record, new in owner.records():
         file.write((record.text if new is None else new).encode())
         progress(owner.found)
-    return owner.found
 
 
 def write_patch(
@@ -167,10 +163,10 @@ def write_patch(
     *,
     expected: int,
     progress: Callable[[int], None],
-) -> int:
+) -> None:
     """Write a unified diff of a CSV or JSON Lines manifest, for `git apply` or `patch -p1`.
 
-    Arguments, result and errors are those of `write_manifest`.
+    Arguments and errors are those of `write_manifest`.
     """
     owner = _Owner(url, name, corrections, expected)
     file.write(f"--- {_diff_name('a', name)}\n+++ {_diff_name('b', name)}\n".encode())
@@ -182,7 +178,6 @@ def write_patch(
             else:
                 hunks.change(old_lines, _LINE.findall(new.encode()))
             progress(owner.found)
-    return owner.found
 
 
 def write_moves(rows: Iterable[FixRow], file: BinaryIO) -> int:

@@ -32,7 +32,7 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     """Return label -> folder; labels that differ in case alone get digits of their own.
 
     >>> folder_names(["cat", "Fox", "fox"])
-    {'cat': 'cat', 'Fox': 'Fox-7fbf5098', 'fox': 'fox-776cb326'}
+    {'cat': 'cat', 'Fox': 'Fox-f55bd2cd', 'fox': 'fox-776cb326'}
     """
     names = {label: safe_name(label) for label in labels}
     often = Counter(name.casefold() for name in names.values())
@@ -46,7 +46,7 @@ def image_name(key: str) -> str:
     """Return a file name for the image of a key; another key has another one.
 
     >>> image_name("zoo/night 07.png")
-    'ce22f66fc66af4a8-night_07-d8ff08d4.png'
+    '223d16403af1d3c4-night_07-9c9e5c8d.png'
     """
     name = safe_name(key.rpartition("/")[2])
     return f"{hashlib.sha256(key.encode()).hexdigest()[:16]}-{name}"

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from mining.predictions import Report, detect_format
 from mining.text import storable
+from mining.training.folds import MAX_FOLDS
 from reviewapp.actions.scans import fail_scan, start_scan
 from reviewapp.exceptions import AlreadyRunning, Refused
 from reviewapp.models import (
@@ -63,17 +64,19 @@ def request_import(
         near_miss_below: As for a scan, 0-1.
         allow_partial: Whether to leave bad rows out instead of refusing the file.
         keep: Store the file until the import ends, so that any worker can read it.
-        folds: Of an out-of-fold run: how many models it is made of.
+        folds: Of out-of-fold predictions: how many models made them, 2-20; else 0.
 
     Raises:
         BadPredictions: The file is of no known format.
         AlreadyRunning: The data set is being registered.
-        Refused: The model has no name, or the file is too large.
+        Refused: The model has no name, the file is too large, or `folds` out of range.
         ArtefactError: The storage could not take the file; nothing was queued.
     """
     name = model.strip()
     if not name or len(name) > 100 or name != storable(name):
         raise Refused("Give the model a name of at most 100 characters.")
+    if folds and not 2 <= folds <= MAX_FOLDS:
+        raise Refused(f"Name from 2 to {MAX_FOLDS} folds, not {folds}.")
     if file.size > conf.IMPORT_MAX_BYTES:
         raise Refused(
             f"The file has {file.size:,} bytes, more than the "

@@ -9,6 +9,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from mining.training.folds import MAX_FOLDS
 from reviewapp.actions.imports import request_import
 from reviewapp.api.base import DatasetViewSet
 from reviewapp.models import Import, Role, Split, User
@@ -35,6 +36,7 @@ class ImportSerializer(serializers.ModelSerializer[Import]):
             "size",
             "sha256",
             "near_miss_below",
+            "folds",
             "allow_partial",
             "state",
             "progress",
@@ -65,6 +67,12 @@ class ImportRequest(serializers.Serializer[Import]):
         help_text="Order of the probabilities, if the file has no names",
     )
     near_miss_below = serializers.FloatField(min_value=0, max_value=1, required=False)
+    folds = serializers.IntegerField(
+        min_value=2,
+        max_value=MAX_FOLDS,
+        required=False,
+        help_text="Of out-of-fold predictions: how many models made them",
+    )
     allow_partial = serializers.BooleanField(
         required=False, help_text="Leave bad rows out instead of refusing the file"
     )

@@ -55,6 +55,10 @@ class ScanSerializer(serializers.ModelSerializer[Scan]):
     samples_done = serializers.IntegerField(read_only=True, allow_null=True)
     accuracy = serializers.FloatField(read_only=True, allow_null=True)
     error_rate = serializers.FloatField(read_only=True, allow_null=True)
+    is_in_sample = serializers.BooleanField(
+        read_only=True,
+        help_text="Its model may have been trained on what it judges: too few errors",
+    )
 
     class Meta:
         model = Scan
@@ -66,6 +70,8 @@ class ScanSerializer(serializers.ModelSerializer[Scan]):
             "trigger",
             "settings",
             "for_record",
+            "folds",
+            "is_in_sample",
             "samples",
             "samples_done",
             "correct",

@@ -72,7 +72,9 @@ class TrainingRunSerializer(serializers.ModelSerializer[TrainingRun]):
 class TrainingRequest(serializers.Serializer[TrainingRun]):
     """What to retrain, and with what."""
 
-    parent = serializers.IntegerField(help_text="Id of the version to start from")
+    parent = serializers.IntegerField(  # type: ignore[assignment]  # DRF's own is set later
+        help_text="Id of the version to start from"
+    )
     recipe = serializers.IntegerField(
         default=None,
         allow_null=True,

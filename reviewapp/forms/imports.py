@@ -8,6 +8,7 @@ from django import forms
 
 from mining.exceptions import MiningError
 from mining.predictions import read_class_order
+from mining.training.folds import MAX_FOLDS
 from mining.types import ScanSettings
 from reviewapp.forms.scans import SPLITS
 from reviewapp.models import Dataset
@@ -45,6 +46,14 @@ class ImportForm(forms.Form):
         help_text="Right, but p(true) below this (0 to 1): shown as a near miss.",
         widget=forms.NumberInput(attrs={"step": "any"}),
     )
+    folds = forms.IntegerField(
+        label="Out-of-fold: of how many models",
+        required=False,
+        min_value=2,
+        max_value=MAX_FOLDS,
+        help_text="If several models made them by cross-validation, each without the "
+        "images it judges. Otherwise a scan of the train split is marked in-sample.",
+    )
     allow_partial = forms.BooleanField(
         label="Leave bad rows out",
         required=False,
@@ -57,6 +66,10 @@ class ImportForm(forms.Form):
         self.known_names = list(
             dataset.registered_models.values_list("name", flat=True)
         )
+
+    def clean_folds(self) -> int:
+        """Return how many models; 0: the predictions are not out-of-fold."""
+        return self.cleaned_data["folds"] or 0
 
     def clean_classes(self) -> list[str]:
         """Return the names in the JSON file; none without one."""

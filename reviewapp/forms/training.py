@@ -113,15 +113,13 @@ class TrainingForm(forms.Form):
         required=False,
         choices=_choices(get_args(Start), STARTS),
     )
-    rest = forms.TypedChoiceField(
+    rest = forms.ChoiceField(
         label="Train on",
         required=False,
         choices=[
             ("yes", "the train split and the recipe's samples"),
             ("no", "the recipe's samples alone"),
         ],
-        coerce=lambda value: value != "no",
-        empty_value=True,
     )
     seed = forms.IntegerField(
         label="Seed",
@@ -175,7 +173,7 @@ class TrainingForm(forms.Form):
         field.queryset = recipes.lean()  # type: ignore[attr-defined]
         offered = recipes.lean().newest_first()[:OFFERED]
         empty = ("", "none: the train split as it is")
-        field.widget.choices = [empty, *((one.pk, in_words(one)) for one in offered)]  # type: ignore[attr-defined]
+        field.widget.choices = [empty, *((one.pk, in_words(one)) for one in offered)]
 
     def chosen_first(self) -> list[forms.BoundField]:
         """Return the fields that everybody chooses."""
@@ -194,6 +192,7 @@ class TrainingForm(forms.Form):
         asked = ("parent", "recipe", "scan_split", "with_control")
         given = {name: self.cleaned_data[name] for name in ("epochs", *self.MORE)}
         settings = {k: v for k, v in given.items() if v not in ("", None)}
+        settings["rest"] = given["rest"] != "no"
         return {name: self.cleaned_data[name] for name in asked} | {
             "settings": settings
         }
@@ -206,4 +205,5 @@ def in_words(recipe: Recipe) -> str:
         f"{samples[role]:,} {role}" for role in get_args(Role) if samples.get(role)
     )
     made = f"{recipe.created_at:%Y-%m-%d %H:%M}"
-    return f"{recipe.fix_set}: {counted or 'no samples'} ({made}, recipe {recipe.pk})"
+    stale = ", stale" if recipe.fix_set.stale_because else ""
+    return f"{recipe.fix_set}{stale}: {counted or 'no samples'} ({made}, recipe {recipe.pk})"

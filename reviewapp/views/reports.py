@@ -106,9 +106,15 @@ def _is_stale(dataset: Dataset, report: Report) -> bool:
 def _scans(dataset: Dataset, ids: dict[str, int | None]) -> list[tuple[str, Scan]]:
     """Return the scans of a report that are still there, with what each is."""
     there = (
-        Scan.objects.for_dataset(dataset).lean().in_bulk([i for i in ids.values() if i])
+        Scan.objects.for_dataset(dataset)
+        .lean()
+        .in_bulk([pk for pk in ids.values() if pk])
     )
-    return [(name.capitalize(), there[i]) for name, i in ids.items() if i in there]
+    # Named in this order: the database keeps a JSON object's keys in its own.
+    found = [
+        (name, there.get(ids[name] or 0)) for name in ("before", "after", "control")
+    ]
+    return [(name.capitalize(), scan) for name, scan in found if scan]
 
 
 def _tables(figures: dict[str, Any]) -> dict[str, Any]:

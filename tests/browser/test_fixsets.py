@@ -56,11 +56,9 @@ def test_from_a_live_preview_to_the_recipe(judged, alice, sign_in):
 def test_the_pages_hold_up(judged, alice, sign_in, client_of):
     client_of(alice).post(f"{URL}new/", {"name": "cats, June"})
     recipe = run_recipe(recipe=Recipe.objects.get())
-    detail = f"{URL}{recipe.fix_set_id}/"
     pages = {
         "fixset-new": f"{URL}new/",
-        "fixset": detail,
-        "recipe": f"{detail}recipes/{recipe.pk}/",
+        "recipe": f"{URL}{recipe.fix_set_id}/recipes/{recipe.pk}/",
     }
     wrong = problems_at_all_sizes(sign_in, alice, pages, axe=True, pictured=pages)
     assert "\n".join(wrong) == ""

@@ -44,6 +44,9 @@ def relabel(key, old, new, **given):
     )
 
 
+EMPHASIS = RecipeSettings(max_emphasis=3.0)
+
+
 def easy(count):
     return [EasySample(f"easy/{i}.png", "cd" * 32, "coat") for i in range(count)]
 
@@ -62,7 +65,7 @@ ROWS = [
 
 
 def test_each_role_has_its_weight_repeats_hints_and_labels():
-    samples = by_key(make_recipe(ROWS, COUNTS))
+    samples = by_key(make_recipe(ROWS, COUNTS, settings=EMPHASIS))
     digest = "ab" * 32
     assert samples == {
         "hard.png": RecipeSample(
@@ -76,6 +79,12 @@ def test_each_role_has_its_weight_repeats_hints_and_labels():
         "unclear.png": RecipeSample("unclear.png", digest, "dress", "dress", "drop"),
         "wrong.png": RecipeSample("wrong.png", digest, "dress", "coat", "corrected"),
     }  # fmt: skip
+
+
+def test_unless_asked_for_no_hard_sample_counts_more_than_another():
+    assert {
+        (sample.repeat, sample.weight) for sample in make_recipe(ROWS, COUNTS).samples
+    } == {(1, 1.0)}
 
 
 def test_label_errors_and_ambiguous_samples_are_never_to_be_mined_as_hard():
@@ -97,7 +106,7 @@ def test_one_sample_found_twice_is_one_line_as_hard_as_the_harder_one():
         row("a.png", p_true=0.6, predicted="coat", causes=("blur",)),
         row("a.png", p_true=0.0, causes=("lighting",)),
     ]
-    [got] = make_recipe(rows, COUNTS).samples
+    [got] = make_recipe(rows, COUNTS, settings=EMPHASIS).samples
     assert (got.repeat * got.weight, got.hints) == (3.0, ("blur", "light"))
 
 

@@ -96,6 +96,7 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         findings=Finding.objects.all(),
         by=alice,
     )
+    recipe = run_recipe(recipe=fix_set.recipes.get())
     export = run_export(export=request_export(fix_set=fix_set, format="csv", by=alice))
     finding = world.findings[0]
     default_storage.save(thumbnail_name(finding.digest, "grid"), ContentFile(b"webp"))
@@ -144,7 +145,7 @@ def url_of(world: World, alice: User) -> Callable[[Route], str]:
         "webhook_id": delivery.webhook_id,
         "delivery_id": delivery.pk,
         "fix_set_id": fix_set.pk,
-        "recipe_id": run_recipe(recipe=fix_set.recipes.get()).pk,
+        "recipe_id": recipe.pk,
         "run_id": run.pk,
         "fold_run_id": factories.FoldRunFactory(parent=world.scan.model_version).pk,
         "export_id": export.pk,

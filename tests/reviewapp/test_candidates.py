@@ -17,6 +17,7 @@ from reviewapp.candidates import pick
 from reviewapp.fixable import FixableFilter
 from reviewapp.models import Finding, Lookalike, Review, Standing, Verdict
 from tests import factories, scanning
+from tests.images import write_image
 from tests.recipes import give_outcomes
 from tests.reviewing import decide
 
@@ -254,14 +255,22 @@ def test_what_concerns_no_item_leaves_it_as_it_is(fix_set, judged, rita):
     assert stale(fix_set) == []
 
 
-def test_a_data_set_registered_again_marks_what_it_changed(net, data_root, staff):
-    dataset = net.registered_model.dataset
-    scanning.scan(net)
-    finding = Finding.objects.order_by("pk").first()
+def test_a_data_set_registered_again_marks_what_it_changed(data_root, staff):
+    for n, name in enumerate(("cat", "dog")):
+        write_image(data_root / "pets" / "train" / name / "1.png", 50, seed=n)
+    dataset = scanning.register(data_root / "pets", staff, "Pets")
+    sample = dataset.samples.get(label__name="cat")
+    finding = factories.FindingFactory(
+        sample=sample,
+        predicted_label=dataset.labels.get(name="dog"),
+        registered_model=factories.RegisteredModelFactory(dataset=dataset),
+    )
     decide(finding=finding, by=staff, verdict=CONFIRM)
     fix_set = freeze_fix_set(
         dataset=dataset, name="x", findings=Finding.objects.all(), by=staff
     )
-    (data_root / "animals" / finding.sample.key).unlink()
     scanning.register_again(dataset, staff)
-    assert stale(fix_set) == [f"{finding.sample.key} went away"]
+    assert stale(fix_set) == []
+    write_image(data_root / "pets" / sample.key, 90)
+    scanning.register_again(dataset, staff)
+    assert stale(fix_set) == [f"the image {sample.key} changed"]

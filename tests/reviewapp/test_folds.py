@@ -103,12 +103,6 @@ def test_a_run_ends_in_a_scan_whose_outcomes_have_their_fold(version, dataset, s
     ]
 
 
-def test_the_same_run_again_is_the_same_version(version):
-    first, second = ended(start(version)), ended(start(version))
-    assert first.scan != second.scan
-    assert first.scan.model_version == second.scan.model_version
-
-
 def test_a_killed_run_goes_on_with_the_fold_it_was_at(version, monkeypatch):
     run = start(version)
     whole = folding._Steps.step

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import OperationalError
-from django.utils import timezone
 
 from mining.artefact import iter_outcomes
-from mining.exceptions import ArtefactError
-from mining.predictions import BadPredictions
 from mining.types import Outcome
-from reviewapp import checking, importing, tasks
 from reviewapp.actions import imports as actions
 from reviewapp.actions.imports import (
-    abandon_import,
     request_import,
-    requeue_silent_imports,
 )
-from reviewapp.actions.scans import (
-    cancel_scan,
-    forgotten_shards,
-    requeue_silent_shards,
-    resume_scan,
-    start_scan,
-)
-from reviewapp.exceptions import AlreadyRunning, Refused
 from reviewapp.importing import run_import
 from reviewapp.models import (
     Confusion,
@@ -45,11 +29,8 @@ from reviewapp.models import (
     Import,
     Label,
     ModelVersion,
-    RegisteredModel,
-    Registration,
     Sample,
     Scan,
-    Shard,
     Sighting,
     UnreadableSample,
     User,
@@ -57,6 +38,7 @@ from reviewapp.models import (
 from tests import factories
 
 Rows = Mapping[str, Sequence[float]]
+
 
 # Of two cats, two dogs and two foxes: one cat is taken for a dog, one fox is a near miss.
 PREDICTIONS: Rows = {
@@ -238,105 +220,6 @@ BAD: list[tuple[str, str, Sequence[float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "key", "probs"), BAD)
-def test_a_bad_row_refuses_the_file(
-    dataset: Dataset,
-    samples: list[Sample],
-    kind: str,
-    key: str,
-    probs: Sequence[float],
-) -> None:
-    rows = [(key, probs), *list(PREDICTIONS.items())[1:]]
-    job = run(ask(dataset, rows))
-    assert job.state == Import.State.REFUSED
-    counts = {"no prediction": 1, kind: 2 if kind == "duplicate key" else 1}
-    if key == "cat-0.png":
-        del counts["no prediction"]
-    assert job.report["counts"] == counts
-    listed = job.report["listed"][kind][0]
-    assert (listed["row"], listed["key"]) == (1, key)
-    assert f": {kind}" in job.message
-    assert "Nothing was imported." in job.message
-    assert job.scan is None
-    assert not Scan.objects.exists()
-    assert not RegisteredModel.objects.exists()
-    assert not Finding.objects.exists()
-    assert job.file == ""
-    assert not default_storage.exists(f"imports/{job.pk}/predictions.csv")
-
-
-def test_a_partial_import_leaves_bad_rows_out(
-    dataset: Dataset, samples: list[Sample]
-) -> None:
-    rows = [(key, probs) for _, key, probs in BAD[1:]] + list(PREDICTIONS.items())[1:5]
-    job = run(ask(dataset, rows, allow_partial=True))
-    assert job.state == Import.State.DONE, job.message
-    # cat-0 has two bad rows, cat-1 two good ones that differ, fox-1 none.
-    assert job.report["counts"] == {
-        "negative": 1,
-        "wrong sum": 1,
-        "unknown key": 1,
-        "duplicate key": 2,
-        "no prediction": 1,
-    }
-    assert job.report["bad_rows"] == 5
-    duplicate = job.report["listed"]["duplicate key"]
-    assert duplicate == [
-        {"row": 4, "key": "cat-1.png", "reason": "row 5 has it too"},
-        {"row": 5, "key": "cat-1.png", "reason": "row 4 has it too"},
-    ]
-    scan = job.scan
-    assert scan is not None
-    assert (scan.correct, scan.errors, scan.unreadable, scan.samples) == (3, 0, 3, 6)
-    assert scan.message == "5 bad rows were left out."
-    reasons = UnreadableSample.objects.values_list("sample__key", "reason")
-    assert dict(reasons) == dict.fromkeys(
-        ("cat-0.png", "cat-1.png", "fox-1.png"), "no prediction in the import"
-    )
-
-
-def test_a_file_without_a_good_row_is_refused_in_any_case(
-    dataset: Dataset, samples: list[Sample]
-) -> None:
-    job = run(ask(dataset, {"owl.png": (1, 0, 0)}, allow_partial=True))
-    assert job.state == Import.State.REFUSED
-    assert job.message.endswith("Nothing was imported. Mend the file.")
-    job = run(ask(dataset, {}, allow_partial=True))
-    assert job.state == Import.State.REFUSED
-    assert job.report["counts"] == {"no prediction": 6}
-
-
-def test_only_the_first_hundred_bad_rows_are_listed(
-    dataset: Dataset, samples: list[Sample]
-) -> None:
-    job = run(ask(dataset, [(f"owl-{n}", (1, 0, 0)) for n in range(150)]))
-    assert job.report["counts"]["unknown key"] == 150
-    assert len(job.report["listed"]["unknown key"]) == 100
-
-
-def test_a_key_of_another_split_is_unknown(
-    dataset: Dataset, samples: list[Sample]
-) -> None:
-    Sample.objects.filter(key="cat-0.png").update(split="train")
-    job = run(ask(dataset, split="test"))
-    (listed,) = job.report["listed"]["unknown key"]
-    assert listed["reason"] == "no sample of the split test has it"
-    Sample.objects.filter(key="cat-0.png").update(removed_at=timezone.now())
-    job = run(ask(dataset))
-    (listed,) = job.report["listed"]["unknown key"]
-    assert listed["reason"] == "no sample of the data set has it"
-
-
-def test_a_file_that_cannot_be_used_at_all_fails_with_the_reason(
-    dataset: Dataset, samples: list[Sample]
-) -> None:
-    job = run(ask(dataset, b"key,cat,dog\na,1,0\n", name="../../etc/passwd.csv"))
-    assert job.state == Import.State.FAILED
-    assert job.file_name == "passwd.csv"
-    assert job.message.startswith("passwd.csv: its classes are not the data set's")
-    assert not Scan.objects.exists()
-
-
 def test_the_same_file_again_is_the_same_version_and_changes_nothing(
     dataset: Dataset, samples: list[Sample]
 ) -> None:
@@ -385,253 +268,6 @@ def test_only_a_queued_import_runs(dataset: Dataset, samples: list[Sample]) -> N
     assert Scan.objects.count() == 1
 
 
-def stop_at(
-    monkeypatch: pytest.MonkeyPatch, name: str, call: int, error: BaseException
-) -> None:
-    """Let one of the steps of an import end with an error at its n-th call, once."""
-    step = getattr(importing, name)
-    calls = iter(range(1, 1000))
-
-    def stopping(**kwargs: object) -> object:
-        if next(calls) == call:
-            raise error
-        return step(**kwargs)
-
-    monkeypatch.setattr(importing, name, stopping)
-
-
-class Killed(BaseException):
-    """What `kill -9` leaves: nothing is tidied up."""
-
-
-def lose(job: Import) -> None:
-    """Let the lease of a job run out."""
-    Import.objects.filter(pk=job.pk).update(
-        heartbeat_at=timezone.now() - timedelta(hours=1),
-        created_at=timezone.now() - timedelta(hours=2),
-    )
-
-
-STEPS = [
-    ("begin_import_scan", 1),
-    ("claim_shard", 1),
-    ("store_part", 1),
-    ("record_shard", 1),
-    ("record_shard", 3),
-    ("finish_scan", 1),
-    ("end_import", 1),
-]
-
-
-@pytest.mark.parametrize(("step", "call"), STEPS)
-def test_a_killed_import_goes_on_and_counts_nothing_twice(
-    dataset: Dataset,
-    samples: list[Sample],
-    monkeypatch: pytest.MonkeyPatch,
-    step: str,
-    call: int,
-) -> None:
-    undisturbed = import_rows(dataset, model="undisturbed")
-    job = ask(dataset)
-    with monkeypatch.context() as patch:
-        stop_at(patch, step, call, Killed())
-        with pytest.raises(Killed):
-            run_import(import_id=job.pk)
-    assert requeue_silent_imports() == []  # its lease still runs
-    lose(job)
-    assert requeue_silent_imports() == [job.pk]
-    ended = run(job)
-    assert ended.state == Import.State.DONE, ended.message
-    assert ended.attempts == 2
-    scan = ended.scan
-    assert scan is not None
-    assert Scan.objects.count() == 2
-    assert artefact_of(scan) == artefact_of(undisturbed)
-    facts = ("correct", "errors", "near_misses", "unreadable")
-    assert [getattr(scan, f) for f in facts] == [getattr(undisturbed, f) for f in facts]
-    assert Finding.objects.filter(registered_model__name="remote").count() == 2
-    assert Sighting.objects.filter(scan=scan).count() == 2
-    _, parts = default_storage.listdir(f"scans/{scan.pk}")
-    assert parts == ["outcomes.parquet"]
-
-
-def test_an_import_that_another_worker_took_over_writes_nothing(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = ask(dataset)
-    check = checking.leave_out_duplicates
-
-    def frozen(limit: int) -> object:
-        Import.objects.filter(pk=job.pk).update(attempts=2)  # it woke up too late
-        return check(limit)
-
-    monkeypatch.setattr(checking, "leave_out_duplicates", frozen)
-    ended = run(job)
-    assert (ended.state, ended.scan) == (Import.State.RUNNING, None)
-    assert not Scan.objects.exists()
-
-
-def test_the_storage_may_fail_once(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = ask(dataset)
-    stop_at(monkeypatch, "store_part", 2, ArtefactError("the store is away"))
-    ended = run(job)
-    assert (ended.state, ended.message) == ("queued", "the store is away")
-    lose(job)
-    assert requeue_silent_imports() == [job.pk]
-    ended = run(job)
-    assert ended.state == Import.State.DONE, ended.message
-    assert ended.scan is not None
-    assert (ended.scan.correct, ended.scan.errors) == (5, 1)
-
-
-def test_an_import_fails_after_too_many_attempts(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(actions, "MAX_ATTEMPTS", 2)
-    job = ask(dataset)
-    for state in ("queued", "failed"):
-        stop_at(monkeypatch, "store_part", 1, ArtefactError("the store is away"))
-        assert run(job).state == state
-    scan = Scan.objects.get()
-    assert scan.state == Scan.State.FAILED
-    assert scan.message == "The import ended: the store is away"
-    assert not default_storage.exists(f"imports/{job.pk}/predictions.csv")
-
-
-def test_without_the_database_the_lease_decides(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = ask(dataset)
-    stop_at(monkeypatch, "store_part", 1, OperationalError("gone"))
-    with pytest.raises(OperationalError):
-        run_import(import_id=job.pk)
-    job.refresh_from_db()
-    assert job.state == Import.State.RUNNING
-
-
-def test_the_sweeps_of_shards_leave_an_import_alone(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = ask(dataset)
-    stop_at(monkeypatch, "record_shard", 2, Killed())
-    with pytest.raises(Killed):
-        run_import(import_id=job.pk)
-    long_ago = timezone.now() - timedelta(days=1)
-    Scan.objects.update(created_at=long_ago)
-    Shard.objects.exclude(state="queued").update(heartbeat_at=long_ago)
-    assert requeue_silent_shards() == []
-    assert forgotten_shards(messages=0) == []
-
-
-def test_a_command_that_died_leaves_nothing_waiting(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = ask(dataset, keep=False)
-    Import.objects.filter(pk=job.pk).update(state="running")
-    lose(job)
-    assert requeue_silent_imports() == []
-    job.refresh_from_db()
-    assert job.state == Import.State.FAILED
-    assert job.message.endswith("Import the file again.")
-
-
-def test_one_that_is_abandoned_takes_its_scan_along(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = ask(dataset)
-    stop_at(monkeypatch, "record_shard", 2, Killed())
-    with pytest.raises(Killed):
-        run_import(import_id=job.pk)
-    abandon_import(import_id=job.pk, message="Interrupted.")
-    job.refresh_from_db()
-    assert job.state == Import.State.FAILED
-    assert Scan.objects.get().state == Scan.State.FAILED
-
-
-def test_cancelling_the_scan_ends_the_import(
-    dataset: Dataset,
-    samples: list[Sample],
-    lena: User,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    job = ask(dataset)
-    store = importing.store_part
-
-    def cancelling(*, shard: Shard, **kwargs: object) -> None:
-        store(shard=shard, **kwargs)
-        if shard.number == 1:
-            cancel_scan(scan=shard.scan, by=lena)
-
-    monkeypatch.setattr(importing, "store_part", cancelling)
-    ended = run(job)
-    assert ended.state == Import.State.FAILED
-    assert ended.scan is not None
-    assert ended.scan.state == Scan.State.CANCELLED
-    assert "Cancelled by lena" in ended.message
-    with pytest.raises(Refused, match=r"[Ii]mport"):
-        resume_scan(scan=ended.scan, by=lena)
-
-
-def test_a_registration_meanwhile_ends_it(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = ask(dataset)
-    check = checking.index_rows
-
-    def registering() -> None:
-        check()
-        factories.RegistrationFactory(dataset=dataset)
-
-    monkeypatch.setattr(checking, "index_rows", registering)
-    ended = run(job)
-    assert ended.state == Import.State.FAILED
-    assert "was registered again while the file was checked" in ended.message
-    assert not Scan.objects.exists()
-    assert not ModelVersion.objects.exists()
-
-
-def test_it_refuses_while_the_data_set_is_registered(
-    dataset: Dataset, samples: list[Sample]
-) -> None:
-    factories.RegistrationFactory(dataset=dataset, state=Registration.State.RUNNING)
-    with pytest.raises(AlreadyRunning, match="is being registered"):
-        ask(dataset)
-
-
-@pytest.mark.parametrize("model", ["", "   ", "x" * 101, "a\0b"])
-def test_it_refuses_a_model_without_a_name(dataset: Dataset, model: str) -> None:
-    with pytest.raises(Refused, match="Give the model a name"):
-        ask(dataset, model=model)
-
-
-def test_it_refuses_a_file_that_is_too_large(dataset: Dataset, settings) -> None:
-    settings.IMPORT_MAX_BYTES = 10
-    with pytest.raises(Refused, match="more than the 10 that this server takes"):
-        ask(dataset)
-    assert not Import.objects.exists()
-
-
-def test_it_refuses_a_file_of_another_kind(dataset: Dataset) -> None:
-    with pytest.raises(BadPredictions, match="its content is not npz"):
-        ask(dataset, name="p.npz")
-    assert not Import.objects.exists()
-
-
-def test_predictions_cannot_be_scanned(
-    dataset: Dataset, samples: list[Sample], lena: User
-) -> None:
-    scan = import_rows(dataset)
-    with pytest.raises(Refused, match="no checkpoint"):
-        start_scan(
-            dataset=dataset,
-            version=scan.model_version,
-            trigger=Scan.Trigger.PAGE,
-            by=lena,
-        )
-
-
 def test_what_happened_is_recorded(
     dataset: Dataset, samples: list[Sample], lena: User
 ) -> None:
@@ -646,23 +282,6 @@ def test_what_happened_is_recorded(
     ]
 
 
-def test_the_sweep_sends_a_lost_import_to_a_worker(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[int] = []
-    monkeypatch.setattr(
-        tasks.run_import, "apply_async", lambda args, **_: sent.extend(args)
-    )
-    job = ask(dataset)
-    tasks.recover_lost_work()
-    assert sent == []
-    lose(job)
-    tasks.recover_lost_work()
-    assert sent == [job.pk]
-    tasks.run_import(job.pk)
-    assert Scan.objects.get().is_done
-
-
 def test_a_file_in_a_bucket_is_fetched(
     dataset: Dataset, samples: list[Sample], settings
 ) -> None:
@@ -673,21 +292,3 @@ def test_a_file_in_a_bucket_is_fetched(
     ended = run(job)
     assert ended.state == Import.State.DONE, ended.message
     assert not default_storage.exists(job.file)
-
-
-def test_the_sweep_removes_the_file_of_an_import_that_died_at_its_end(
-    dataset: Dataset, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(names: object) -> None:
-        raise Killed
-
-    job = ask(dataset)
-    with monkeypatch.context() as patch:
-        patch.setattr(actions, "delete_files", killed)
-        with pytest.raises(Killed):
-            run_import(import_id=job.pk)
-    assert default_storage.exists(job.file)
-    assert requeue_silent_imports() == []
-    assert not default_storage.exists(job.file)
-    ended = Import.objects.get(pk=job.pk)
-    assert (ended.state, ended.file) == (Import.State.DONE, "")

@@ -6,10 +6,12 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 
+from mining.artefact import iter_outcomes
 from reviewapp.management import imports as importing_here
-from reviewapp.models import Dataset, Import, Label, Scan, User
+from reviewapp.models import Dataset, Import, Label, Sample, Scan, User
 from tests import factories
 
 
@@ -113,3 +115,20 @@ def test_an_interrupted_one_does_not_look_as_if_it_ran(
     assert caught.value.returncode == 130
     job = Import.objects.get()
     assert (job.state, job.message) == ("failed", "Interrupted. Import the file again.")
+
+
+def test_predictions_of_the_train_split_are_in_sample_unless_they_are_out_of_fold(
+    file: Path,
+) -> None:
+    Sample.objects.update(split="train")
+    run(file)
+    plain = Scan.objects.get()
+    assert (plain.is_in_sample, plain.folds) == (True, 0)
+    run(file, "--folds", 5)
+    honest = Scan.objects.latest("id")
+    assert (honest.is_in_sample, honest.folds) == (False, 5)
+    # Which images each of those models judged is not known.
+    outcomes = iter_outcomes(default_storage.path(honest.artefact))
+    assert [outcome.fold for outcome in outcomes] == [None, None]
+    with pytest.raises(CommandError, match="Name from 2 to 20 folds, not 1"):
+        run(file, "--folds", 1)

@@ -65,6 +65,7 @@ def test_the_first_sentence_is_the_claim_and_the_rest_has_its_numbers(
     assert text.index("A gain: on 50 images") < text.index("Before and after")
     assert "The control, with samples drawn at random, explains 44 % of it" in text
     assert "cat → dog" in text
+    assert text.index("Before: ") < text.index("After: ") < text.index("Control: ")
     assert "Nothing can be claimed" not in text
     assert "None of the 50 images looks like one that was trained on." in text
     assert "similar" not in text

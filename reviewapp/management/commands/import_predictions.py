@@ -43,6 +43,13 @@ class Command(DomainCommand):
             "--near-miss-below", type=float, default=0.6, metavar="P", help="0 to 1"
         )
         parser.add_argument(
+            "--folds",
+            type=int,
+            default=0,
+            metavar="K",
+            help="out-of-fold predictions of the train split, made by K models",
+        )
+        parser.add_argument(
             "--allow-partial",
             action="store_true",
             help="leave bad rows out; samples without a row count as unreadable",
@@ -73,6 +80,7 @@ class Command(DomainCommand):
                     classes=read_classes(classes),
                     near_miss_below=options["near_miss_below"],
                     allow_partial=options["allow_partial"],
+                    folds=options["folds"],
                     keep=False,
                 )
         except OSError as error:

@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from mining.recipe import Hint, recipe_schema
 from mining.recipe_making import HINTS
+from tests.mining.training.farm import make_farm
 from tests.mining.training.recipes import recipe, sample, write_images
 
 PAGE = Path(__file__).parents[3] / "docs/retraining.md"
@@ -50,3 +51,19 @@ def test_every_field_and_hint_is_documented_and_under_120_lines():
 def test_every_cause_is_in_the_table_with_its_hints(cause):
     [line] = re.findall(rf"^\| {cause.replace('_', ' ')} \|(.+?)\|", TEXT, re.M)
     assert tuple(re.findall(r"`(\w+)`", line)) == HINTS[cause]
+
+
+def test_the_trainers_page_trains(tmp_path, monkeypatch):
+    page = PAGE.with_name("trainer.md").read_text(encoding="utf-8")
+    call, imports = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    farm = make_farm(tmp_path)
+    fixes = recipe(farm.line(farm.samples("train")[0].key, hints=("erase",)))
+    (tmp_path / "recipe.json").write_text(fixes.to_json())
+    for name in ("m.safetensors", "m.safetensors.json"):
+        (tmp_path / name).rename(tmp_path / name.replace("m.", "model.", 1))
+    monkeypatch.chdir(tmp_path)
+    space = {"samples": farm.samples("train"), "held_out": farm.samples("val")}
+    exec(imports + call.replace("epochs=30", "epochs=1"), space)
+    assert space["trained"].samples == 21
+    assert (tmp_path / "new.safetensors").exists()
+    assert len(page.splitlines()) < 120
