@@ -77,11 +77,10 @@
       x: 0,
       xanchor: "left",
       y: 1,
-      yref: "container", // above the map, whatever its height
-      yanchor: "top",
+      yanchor: "bottom",
       len: 0.6,
       thickness: 10,
-      ypad: 10,
+      ypad: 14, // its numbers are below it
       outlinewidth: 0,
       tickvals: values.map(root),
       ticktext: values.map((value) => words(value, scale, signed)),
@@ -151,7 +150,7 @@
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: property("text") },
-    margin: { t: BAR, r: 12, b: 40, l: 40 },
+    margin: { t: 8, r: 12, b: 40, l: 40 },
     dragmode: isFixed ? false : "zoom",
     xaxis: { ...axis("predicted", names, isFixed), tickangle: -90 },
     yaxis: { ...axis("actual", names, isFixed), autorange: "reversed" },

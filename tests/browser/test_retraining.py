@@ -35,12 +35,12 @@ def work(monkeypatch) -> Callable[[], None]:
 def confirm_some(page) -> None:
     page.goto("/datasets/school/review/?order=hardest")
     page.get_by_role("button", name="Start reviewing").click()
-    for _ in range(CONFIRMED):
+    for n in range(1, CONFIRMED + 1):
         desk = page.wait_for_selector("html.is-ready #desk[data-finding]")
         seen = desk.get_attribute("data-finding")
         page.keyboard.press("c")
         page.wait_for_selector(f"#desk:not([data-finding='{seen}'])")
-    wait_for(lambda: Review.objects.count() == CONFIRMED)
+        wait_for(lambda n=n: Review.objects.count() == n)
 
 
 def freeze(page) -> None:

@@ -69,7 +69,10 @@ def test_an_image_that_changed_since_its_verdict_is_left_out(reviewed, alice):
     sample = reviewed.findings[0].sample
     sample.digest = "0" * 64
     sample.save()
-    assert preview_fix_set(dataset=reviewed.dataset, findings=Finding.objects.all()).lost == 1
+    assert (
+        preview_fix_set(dataset=reviewed.dataset, findings=Finding.objects.all()).lost
+        == 1
+    )
 
 
 def test_it_refuses_an_empty_set(world, alice):

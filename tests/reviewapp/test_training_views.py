@@ -126,7 +126,8 @@ def test_a_reviewer_sees_runs_and_starts_stops_and_resumes_none(
 def test_a_running_one_shows_how_far_it_is_and_its_losses(running, lena, client_of):
     text = client_of(lena).get(f"{BASE}{running.pk}/").content.decode()
     assert "Epoch 2 of 20 at most: 400 of 1,000 images (40.0 %)" in text
-    assert "100.0 images/s, 3 min 6 s left at most" in text  # 600 and 18 epochs of 1,000
+    # 600 images and 18 epochs of 1,000.
+    assert "100.0 images/s, 3 min 6 s left at most" in text
     assert "Worker host:17" in text
     assert "attempt 2" in text
     assert "train loss 1.5, val loss 1.25" not in text
