@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DATA ?= elpv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test formats check format schema screenshots
+.PHONY: help demo demo-loop up test formats check format schema screenshots
 
 help: ## List the targets
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: .venv ## Register real photographs, train, scan, then serve (DATA=elpv or fashion-mnist)
 	@$(BIN)/python manage.py demo --data $(DATA) $(if $(DEMO_EXIT),--exit)
+
+demo-loop: .venv ## Wrong labels reviewed, new images mined, a better model, its proof; then serve
+	@$(BIN)/python manage.py demo_loop $(if $(DEMO_EXIT),--exit)
 
 up: .venv ## Run web, worker and scheduler in this terminal
 	@$(BIN)/python manage.py up

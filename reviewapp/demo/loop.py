@@ -64,6 +64,30 @@ class LoopError(HardmineError):
 
 
 @dataclass(frozen=True, slots=True)
+class Taught:
+    """What a training came to.
+
+    Attributes:
+        run: The training run, done.
+        version: The version it made.
+        accuracy: Of that version on the test split, 0-1.
+    """
+
+    run: TrainingRun
+    version: ModelVersion
+    accuracy: float
+
+    @classmethod
+    def by_run(cls, pk: int) -> Taught:
+        """Return what a run came to whose verifying scan is done."""
+        run = TrainingRun.objects.with_names().get(pk=pk)
+        accuracy = run.verifying_scan.accuracy if run.verifying_scan else None
+        if run.version is None or accuracy is None:
+            raise LoopError(f"{run} came to no version that was scanned. {run.message}")
+        return cls(run, run.version, accuracy)
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """Takes one data set through the loop; every step is the product's own.
 
@@ -104,7 +128,7 @@ class Loop:
         _register(registration)
         return cls(world, registration.dataset, by, seed, **more)
 
-    def train_first(self, models: Path) -> TrainingRun:
+    def train_first(self, models: Path) -> Taught:
         """Train the first version on the train split as it is, wrong labels and all."""
         self.tell("Training the first model on labels that are partly wrong")
         path = models / f"{self.dataset.slug}-blank.safetensors"
@@ -124,7 +148,7 @@ class Loop:
         recipe: Recipe | None,
         *,
         with_control: bool = False,
-    ) -> TrainingRun:
+    ) -> Taught:
         """Train a version and its control, and scan the test split with what came of it."""
         chosen = {**TRAINING, "seed": self.seed}
         run = start_training(
@@ -142,7 +166,7 @@ class Loop:
         start_due_scans()
         for scan in Scan.objects.for_dataset(self.dataset).active().with_names():
             self._run(scan)
-        return TrainingRun.objects.with_names().get(pk=run.pk)
+        return Taught.by_run(run.pk)
 
     def doubt_labels(self, version: ModelVersion) -> Scan:
         """Have models judge the train split that have not seen what they judge."""
@@ -158,7 +182,9 @@ class Loop:
         if claimed is None or not scan_out_of_fold(claimed):
             raise LoopError(f"{run} was taken by another worker.")
         run.refresh_from_db()
-        return self._prepared(Scan.objects.with_names().get(pk=run.scan_id))
+        if run.scan is None:
+            raise LoopError(f"{run}: {run.message}")
+        return self._prepared(Scan.objects.with_names().get(pk=run.scan.pk))
 
     def add_pool(self) -> None:
         """Bring the pool: new images whose labels are right."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reviewapp.actions.given import Decision
 from reviewapp.actions.opinions import give_verdict
-from reviewapp.actions.reviews import claim
+from reviewapp.actions.reviews import Decision, claim
 from reviewapp.models import Dataset, Finding, User, Verdict
 from reviewapp.queues import read_queue
 

@@ -5,7 +5,7 @@
 2,000 training images of which 15 % carry a wrong label, a pool of 4,000 and 2,451 test
 images that nobody touches (Debian's package dataset-fashion-mnist). For each seed: the
 first version is trained on the wrong labels; models that have not seen the images doubt
-them; 400 reviews go through the queue's API, the reviewer being the true labels with 5 %
+them (the queue: errors, the likeliest wrong label first, then near misses); 400 reviews go through the queue's API, the reviewer being the true labels with 5 %
 mistakes; a version is trained on the restored labels; its errors in the pool are reviewed;
 their fix set's recipe trains the last version, with as many random samples as control; the
 report proves it. All draws and all trainings change with the seed. The settings were chosen
@@ -150,7 +150,9 @@ def main() -> int:
     clock = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as name,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        ThreadPoolExecutor(
+            len(options.seeds)
+        ) as pool,  # scans and servers wait at times
     ):
         run: Callable[[int], dict[str, Any]] = lambda n: measure(n, Path(name))  # noqa: E731
         measured = list(pool.map(run, options.seeds))

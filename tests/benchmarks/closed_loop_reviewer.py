@@ -25,7 +25,7 @@ class Reviewer:
         self, dataset: Dataset, by: User, true: dict[str, str], *, seed: int
     ) -> None:
         self._url = f"/api/datasets/{dataset.slug}/"
-        self._client = Client()
+        self._client = Client(SERVER_NAME="localhost")
         self._client.force_login(by)
         self._labels = {label.name: label.pk for label in dataset.labels.all()}
         self._true = true

@@ -1,6 +1,6 @@
 """One seed of the closed loop, through the product, as JSON.
 
-python -m tests.benchmarks.closed_loop_world SEED FILE
+python -m tests.benchmarks.closed_loop_world SEED FILE [--small]
 """
 
 from __future__ import annotations
@@ -17,36 +17,43 @@ import numpy as np
 from tests.benchmarks.inside import run_inside
 
 if TYPE_CHECKING:
-    from reviewapp.demo.loop import Loop
-    from reviewapp.models import Recipe, Scan, TrainingRun, User
+    from reviewapp.demo.loop import Loop, Taught
+    from reviewapp.models import Recipe, Scan, User
 
 REVIEWS = 400
 
 
-def run(seed: int, *, uniform_too: bool = True) -> dict[str, Any]:
-    """Take one seed through the loop and return what was measured."""
+def run(seed: int, *, is_small: bool) -> dict[str, Any]:
+    """Take one seed through the loop and return what was measured.
+
+    Args:
+        seed: Of every draw and every training.
+        is_small: A tenth of everything, to see that it works; it measures nothing.
+    """
     from django.conf import settings
 
     from reviewapp.demo.loop import Loop, models_folder
-    from reviewapp.demo.loop_world import draw_world
+    from reviewapp.demo.loop_world import Sizes, draw_world
     from reviewapp.models import User
 
     clock = time.perf_counter()
     admin = User.objects.create_superuser("admin", password=None)
     measured: dict[str, Any] = {"seed": seed}
-    for noise in ("pair", "uniform")[: 1 + uniform_too]:
+    sizes = Sizes(200, 400, 245) if is_small else Sizes()
+    for noise in ("pair", "uniform"):
         name = f"{noise}-{seed}"
         loop = Loop.begin(
-            world=draw_world(seed=seed, noise=noise),
+            world=draw_world(seed=seed, noise=noise, sizes=sizes),
             name=name,
             folder=Path(settings.DATA_ROOTS[0]) / name,
             by=admin,
             seed=seed,
+            epochs=6 if is_small else None,
             tell=lambda text, at=f"{seed} {noise}": told(f"{at}: {text}"),
         )
         first = loop.train_first(models_folder())
         scan, orders = doubted(loop, first)
-        measured[noise] = {"start": accuracy(first.verifying_scan), "orders": orders}
+        measured[noise] = {"start": first.accuracy, "orders": orders}
         if noise == "pair":
             measured["pair"] |= story(loop, first, scan, admin)
         measured["seconds"] = time.perf_counter() - clock
@@ -58,14 +65,7 @@ def told(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
-def accuracy(scan: Scan | None) -> float:
-    """Return the accuracy of a scan that is done, 0-1."""
-    assert scan is not None
-    assert scan.accuracy is not None
-    return scan.accuracy
-
-
-def doubted(loop: Loop, first: TrainingRun) -> tuple[Scan, dict[str, Any]]:
+def doubted(loop: Loop, first: Taught) -> tuple[Scan, dict[str, Any]]:
     """Scan out of fold; return the scan and how well each order finds wrong labels."""
     from reviewapp import folding
     from reviewapp.actions.orders import next_ids
@@ -87,15 +87,16 @@ def doubted(loop: Loop, first: TrainingRun) -> tuple[Scan, dict[str, Any]]:
         judged.update(zip(keys, result.pred_probs, strict=True))
         return result
 
-    assert first.version is not None
     with mock.patch.object(folding, "out_of_fold", watched):
         scan = loop.doubt_labels(first.version)
     keys = sorted(judged)
     classes = {name: n for n, name in enumerate(first.version.classes)}
     given = np.array([classes[loop.world.given[key]] for key in keys])
     wrong = np.array([loop.world.given[k] != loop.world.true[k] for k in keys])
-    queue = read_queue(loop.dataset, queue_of(scan))
-    ids = next_ids(queue, loop.by, len(keys))
+    ids = []
+    for lane in ({}, {"lane": "near_miss", "order": "hardest"}):
+        queue = read_queue(loop.dataset, queue_of(scan) | lane)
+        ids += next_ids(queue, loop.by, len(keys))
     by_id = Finding.objects.select_related("sample").in_bulk(ids)
     scores = {PRODUCT: score_of_queue([by_id[i].sample.key for i in ids], keys)}
     probs = np.stack([judged[key] for key in keys]).astype(np.float64)
@@ -109,11 +110,11 @@ def queue_of(scan: Scan) -> dict[str, str]:
     return {"registered_model": str(model), "order": "doubted"}
 
 
-def story(loop: Loop, first: TrainingRun, doubts: Scan, by: User) -> dict[str, Any]:
+def story(loop: Loop, first: Taught, doubts: Scan, by: User) -> dict[str, Any]:
     """Restore labels, mine the pool, retrain and prove; return accuracies and counts."""
+    from reviewapp.demo.loop import Taught
     from tests.benchmarks.closed_loop_reviewer import Reviewer
 
-    assert first.version is not None
     reviewer = Reviewer(loop.dataset, by, loop.world.true, seed=loop.seed)
     loop.tell(f"Reviewing {REVIEWS}")
     reviewer.review(queue_of(doubts), limit=REVIEWS)
@@ -123,9 +124,8 @@ def story(loop: Loop, first: TrainingRun, doubts: Scan, by: User) -> dict[str, A
         "restored_random": restored_at_random(loop, first),
     }
     restored = loop.train(first.version, None)
-    measured["restored"] = accuracy(restored.verifying_scan)
+    measured["restored"] = restored.accuracy
     loop.add_pool()
-    assert restored.version is not None
     pool = loop.scan_pool(restored.version)
     measured["pool_errors"] = pool.errors
     mine = {"registered_model": str(restored.version.registered_model_id)}
@@ -137,11 +137,11 @@ def story(loop: Loop, first: TrainingRun, doubts: Scan, by: User) -> dict[str, A
     measured["samples"] = recipe.summary["samples"]
     loop.tell("Training with what was mined, and its control")
     mined = loop.train(restored.version, recipe, with_control=True)
-    control = mined.controls.select_related("verifying_scan").get()
-    report = loop.prove(mined)
+    control = Taught.by_run(mined.run.controls.get().pk)
+    report = loop.prove(mined.run)
     return measured | {
-        "after": accuracy(mined.verifying_scan),
-        "after_random": accuracy(control.verifying_scan),
+        "after": mined.accuracy,
+        "after_random": control.accuracy,
         "claim": report.figures["claim"],
     }
 
@@ -160,7 +160,7 @@ def wrong_share(loop: Loop, labels: dict[str, str]) -> float:
     return float(np.mean([labels[key] != loop.world.true[key] for key in keys]))
 
 
-def restored_at_random(loop: Loop, first: TrainingRun) -> float:
+def restored_at_random(loop: Loop, first: Taught) -> float:
     """Return the accuracy after as many reviews of samples in random order.
 
     Outside the product, which has no such thing: its training alone, then its predictor.
@@ -174,7 +174,6 @@ def restored_at_random(loop: Loop, first: TrainingRun) -> float:
     from tests.benchmarks.closed_loop_reviewer import MISTAKES
 
     loop.tell("Training with as many reviews in random order")
-    assert first.version is not None
     spec = first.version.spec()
     root, world = Path(loop.dataset.root), loop.world
     rng = np.random.default_rng(7000 + loop.seed)
@@ -195,7 +194,7 @@ def restored_at_random(loop: Loop, first: TrainingRun) -> float:
             train=[TrainSample(k, str(root / k), labels[k]) for k in keys],
             val=[],
             recipe=None,
-            settings=TrainSettings.from_dict(first.settings),
+            settings=TrainSettings.from_dict(first.run.settings),
             out=out,
             state=FileState(folder / "state"),
         )
@@ -237,7 +236,7 @@ def main() -> int:
     if status is not None:
         return status
     seed, file, *more = sys.argv[1:]
-    measured = run(int(seed), uniform_too="--pair" not in more)
+    measured = run(int(seed), is_small="--small" in more)
     Path(file).write_text(json.dumps(measured))
     return 0
 

@@ -71,7 +71,7 @@ def test_the_pool_comes_later(clothing, tmp_path):
     world = draw_world(seed=0, noise="pair", sizes=SIZES)
 
     def listed() -> list[str]:
-        rows = csv.DictReader((tmp_path / "w/manifest.csv").open(newline=""))
+        rows = csv.DictReader((tmp_path / "w/manifest.csv").read_text().splitlines())
         return [f"{row['split']} {row['label']}" for row in rows]
 
     write_world(world, tmp_path / "w", splits=("train", "test"))
@@ -102,9 +102,8 @@ def test_the_demo_ends_at_a_report_and_shows_it_again(
     settings.VAR = tmp_path
     for name, number in (("TRAIN", 60), ("POOL", 50), ("TEST", 30), ("EPOCHS", 2)):
         monkeypatch.setattr(demo_loop, name, number)
-    monkeypatch.setattr(
-        loop, "FOLD_TRAINING", {**loop.FOLD_TRAINING, "epochs": 1, "batch_size": 16}
-    )
+    monkeypatch.setattr(loop, "FOLDS", 2)
+    monkeypatch.setattr(loop, "FOLD_TRAINING", {**loop.FOLD_TRAINING, "epochs": 1})
     factories.DatasetFactory(name="Closed loop")  # of somebody else
     out = StringIO()
     call_command("demo_loop", "--exit", stdout=out)

@@ -188,7 +188,8 @@ def test_the_next_of_each_order_and_lane(crowd, reads, order, lane):
     queue = queue_of(crowd.dataset, order=order, lane=lane)
     assert len(claim(queue=queue, by=crowd.by, limit=5)) == 5
     assert len(claim(queue=queue, by=crowd.by, limit=6)) == 6
-    assert reads.queries <= 12
+    # each time one more where the models' scans say which order it is
+    assert reads.queries <= (14 if queue.order == "doubted" else 12)
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -344,7 +344,11 @@ def test_a_torchvision_network_trains_on_single_images(farm):
         architecture="torchvision:mobilenet_v3_small",
         preprocessing=replace(GREY, mode="RGB", mean=(0.5,) * 3, std=(0.5,) * 3),
     )
-    settings = replace(QUICK, epochs=1, batch_size=1, start="scratch")
+    # In bfloat16 oneDNN's depthwise gradient over a single pixel, less than half of the
+    # kernel, differs from run to run; from 32 pixels on this network has no such layer.
+    settings = replace(
+        QUICK, epochs=1, batch_size=1, start="scratch", precision="float32"
+    )
     given = {"spec": spec, "train": farm.samples("train")[::7], "val": []}
     trained = farm.retrain(settings, **given)
     assert trained.samples == 3
