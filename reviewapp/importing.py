@@ -32,7 +32,7 @@ from reviewapp.actions.imports import (
     retry_import,
     take_back_shard,
 )
-from reviewapp.actions.scans import claim_shard
+from reviewapp.actions.shards import claim_shard
 from reviewapp.checking import Check
 from reviewapp.exceptions import plain_message
 from reviewapp.models import FoldRun, Import, Sample, Scan, Shard

@@ -10,7 +10,6 @@ from django.db.models import Count, Exists, OuterRef
 
 from reviewapp.models import (
     Confusion,
-    ConfusionCount,
     Export,
     FixItem,
     FixSet,
@@ -82,13 +81,7 @@ def histories(
         scans: Finished scans that count, in the wanted order, with their model
             version loaded.
     """
-    pairs = {(line.true_label_id, line.predicted_label_id) for line in lines}
-    counts = {
-        row[:3]: row[3]
-        for row in ConfusionCount.objects.of_pairs(pairs)
-        .filter(scan__in=scans)
-        .values_list("scan_id", "true_label_id", "predicted_label_id", "count")
-    }
+    counts = _counts(lines, scans)
     splits = _found_in(lines) if any(scan.split for scan in scans) else {}
     # Read once: there are thousands of pairs of a line and a scan.
     looked = [
@@ -104,6 +97,31 @@ def histories(
         LineHistory(line, _say(line, looked, counts, splits.get(line.pk, ())))
         for line in lines
     ]
+
+
+# Each pair in each scan by itself: else the planner may read all scans of a class.
+COUNTS = """
+SELECT c.scan_id, c.true_label_id, c.predicted_label_id, c.count
+  FROM unnest(%(true)s::bigint[], %(predicted)s::bigint[]) AS p (true, predicted)
+ CROSS JOIN unnest(%(scans)s::bigint[]) AS s (id)
+  JOIN reviewapp_confusioncount c
+    ON c.scan_id = s.id AND c.true_label_id = p.true AND c.predicted_label_id = p.predicted
+"""
+
+
+def _counts(
+    lines: Sequence[Confusion], scans: Sequence[Scan]
+) -> dict[tuple[int, int, int], int]:
+    """Return (scan, true label, predicted label) ids -> errors, of what was counted."""
+    pairs = list({(line.true_label_id, line.predicted_label_id) for line in lines})
+    values = {
+        "true": [true for true, _ in pairs],
+        "predicted": [predicted for _, predicted in pairs],
+        "scans": [scan.pk for scan in scans],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(COUNTS, values)
+        return {row[:3]: row[3] for row in cursor.fetchall()}
 
 
 def _found_in(lines: Sequence[Confusion]) -> dict[int, list[str]]:

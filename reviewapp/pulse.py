@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from reviewapp.actions.scans import beat_shard, is_shard_held
+from reviewapp.actions.shards import beat_shard, is_shard_held
 from reviewapp.models import Shard
 from reviewapp.persistence import DATABASE_ERRORS
 

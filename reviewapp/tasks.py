@@ -40,14 +40,14 @@ from reviewapp.actions.recipes import requeue_silent_recipes
 from reviewapp.actions.recipes import run_recipe as run_recipe_action
 from reviewapp.actions.reports import report_new_runs, requeue_silent_reports
 from reviewapp.actions.reports import run_report as run_report_action
-from reviewapp.actions.scans import (
+from reviewapp.actions.scans import start_scan
+from reviewapp.actions.schedules import note_run
+from reviewapp.actions.shards import (
     claim_shard,
     fail_shard,
     forgotten_shards,
     requeue_silent_shards,
-    start_scan,
 )
-from reviewapp.actions.schedules import note_run
 from reviewapp.actions.standings import fold_standings
 from reviewapp.actions.training import (
     claim_training,

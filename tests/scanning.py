@@ -10,7 +10,8 @@ from reviewapp.actions.datasets import (
 from reviewapp.actions.datasets import register_dataset, run_registration
 from reviewapp.actions.finishing import finish_scan
 from reviewapp.actions.registry import register_version
-from reviewapp.actions.scans import claim_shard, start_scan
+from reviewapp.actions.scans import start_scan
+from reviewapp.actions.shards import claim_shard
 from reviewapp.models import Dataset, ModelVersion, Registration, Scan, User
 from reviewapp.scanning import scan_shard
 

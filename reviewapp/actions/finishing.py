@@ -22,7 +22,8 @@ from mining.exceptions import ArtefactError, ScanCountMismatch
 from mining.types import Outcome
 from reviewapp.actions.confusions import update_ledger
 from reviewapp.actions.presence import settle_presence
-from reviewapp.actions.scans import fail_scan, repeat_shards
+from reviewapp.actions.scans import fail_scan
+from reviewapp.actions.shards import repeat_shards
 from reviewapp.actions.standings import count_waiting, fold_standings
 from reviewapp.actions.telling import tell_of_scan
 from reviewapp.copying import copy_columns

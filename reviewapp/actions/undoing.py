@@ -107,7 +107,8 @@ def _take_back(reviews: Sequence[Review], locked: dict[int, Finding], by: User) 
     """Undo reviews of locked findings, of one data set, set-wise."""
     findings = [locked[review.finding_id] for review in reviews]
     dataset = findings[0].dataset
-    _mark_stale(reviews, by)  # first: a trigger would say it of the labels, without a name
+    # First: a trigger would say it of the labels, without a name.
+    _mark_stale(reviews, by)
     back = _restore_labels(reviews, findings)
     Undo.objects.bulk_create(Undo(review=review, by=by) for review in reviews)
     states = {review.finding_id: review.state_before for review in reviews}
@@ -154,12 +155,14 @@ def _restore_labels(
 
 def _mark_stale(reviews: Sequence[Review], by: User) -> None:
     with connection.cursor() as cursor:
-        values = {
-            "findings": [review.finding_id for review in reviews],
-            "times": [review.created_at for review in reviews],
-            "by": str(by),
-        }
-        cursor.execute(STALE, values)
+        cursor.execute(
+            STALE,
+            {
+                "findings": [review.finding_id for review in reviews],
+                "times": [review.created_at for review in reviews],
+                "by": str(by),
+            },
+        )
 
 
 # An item is the verdict's when it was made from it: the same finding at the same time.

@@ -25,7 +25,8 @@ from reviewapp.actions.folds import claim_folds, start_folds
 from reviewapp.actions.recipes import run_recipe
 from reviewapp.actions.registry import register_version
 from reviewapp.actions.reports import report_new_runs, run_report
-from reviewapp.actions.scans import claim_shard, start_scan
+from reviewapp.actions.scans import start_scan
+from reviewapp.actions.shards import claim_shard
 from reviewapp.actions.training import claim_training, start_training
 from reviewapp.actions.verifying import start_due_scans
 from reviewapp.demo.loop_world import MANIFEST, World, write_blank_model, write_world

@@ -199,7 +199,7 @@ def own_cpu() -> float:
 
 def _run_shard(plan: Plan, shard_id: int, number: int, tally: Tally) -> None:
     from reviewapp.actions.findings import record_shard
-    from reviewapp.actions.scans import beat_shard, claim_shard
+    from reviewapp.actions.shards import beat_shard, claim_shard
 
     with timed(tally.claim):
         shard = claim_shard(

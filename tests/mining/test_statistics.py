@@ -172,7 +172,9 @@ def test_it_refuses_a_level_that_is_no_share(level):
         paired_difference(1, 0, 2, level=level)
 
 
-@pytest.mark.parametrize(("b", "c", "n"), [(30, 20, 1000), (9, 3, 60), (200, 260, 4000)])
+@pytest.mark.parametrize(
+    ("b", "c", "n"), [(30, 20, 1000), (9, 3, 60), (200, 260, 4000)]
+)
 def test_as_many_samples_as_needed_find_it_four_times_of_five(b, c, n):
     needed = samples_needed(b, c, n)
     shares = [b / n, c / n, 1 - (b + c) / n]

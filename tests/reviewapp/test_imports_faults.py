@@ -16,12 +16,8 @@ from reviewapp.actions.imports import (
     abandon_import,
     requeue_silent_imports,
 )
-from reviewapp.actions.scans import (
-    cancel_scan,
-    forgotten_shards,
-    requeue_silent_shards,
-    resume_scan,
-)
+from reviewapp.actions.scans import cancel_scan, resume_scan
+from reviewapp.actions.shards import forgotten_shards, requeue_silent_shards
 from reviewapp.exceptions import Refused
 from reviewapp.importing import run_import
 from reviewapp.models import (

@@ -9,9 +9,7 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from mining.predictions import BadPredictions
-from reviewapp.actions.scans import (
-    start_scan,
-)
+from reviewapp.actions.scans import start_scan
 from reviewapp.exceptions import AlreadyRunning, Refused
 from reviewapp.models import (
     Dataset,

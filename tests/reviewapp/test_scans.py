@@ -11,9 +11,7 @@ from django.core.files.storage import default_storage
 
 from mining.exceptions import BadCheckpoint, ClassMismatch
 from reviewapp.actions.reviews import undo
-from reviewapp.actions.scans import (
-    start_scan,
-)
+from reviewapp.actions.scans import start_scan
 from reviewapp.models import (
     Confusion,
     Dataset,

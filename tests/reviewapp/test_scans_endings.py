@@ -9,11 +9,8 @@ from mining.exceptions import ArtefactError
 from reviewapp import tasks
 from reviewapp.actions import finishing
 from reviewapp.actions.finishing import finish_scan, part_name, store_part
-from reviewapp.actions.scans import (
-    cancel_scan,
-    claim_shard,
-    resume_scan,
-)
+from reviewapp.actions.scans import cancel_scan, resume_scan
+from reviewapp.actions.shards import claim_shard
 from reviewapp.exceptions import AlreadyRunning, Refused
 from reviewapp.models import Event, ModelVersion, Scan
 from reviewapp.scanning import scan_shard

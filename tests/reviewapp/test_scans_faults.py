@@ -11,13 +11,13 @@ from django.db import connection, transaction
 from mining.exceptions import BadCheckpoint
 from reviewapp import tasks
 from reviewapp.actions.finishing import part_name, store_part
-from reviewapp.actions.scans import (
+from reviewapp.actions.scans import resume_scan
+from reviewapp.actions.shards import (
     beat_shard,
     claim_shard,
     fail_shard,
     forgotten_shards,
     requeue_silent_shards,
-    resume_scan,
 )
 from reviewapp.models import Confusion, Event, Finding, Scan, Shard
 from reviewapp.scanning import scan_shard
@@ -162,8 +162,8 @@ def test_a_worker_that_speaks_up_during_the_sweep_keeps_its_shard(net, monkeypat
     scan = start(net)
     shard = claim_shard(shard_id=scan.shards.first().pk, worker="slow")
     Shard.objects.filter(pk=shard.pk).update(heartbeat_at=long_ago())
-    after = "reviewapp.actions.scans._after"
-    from reviewapp.actions.scans import _after
+    after = "reviewapp.actions.shards._after"
+    from reviewapp.actions.shards import _after
 
     def beat_meanwhile(*arguments, **options):
         assert beat_shard(shard=shard, samples_done=3)

@@ -8,13 +8,8 @@ import pytest
 from django.utils import timezone
 
 from mining.exceptions import BadCheckpoint, ClassMismatch
-from reviewapp.actions.scans import (
-    beat_shard,
-    cancel_scan,
-    claim_shard,
-    fail_shard,
-    start_scan,
-)
+from reviewapp.actions.scans import cancel_scan, start_scan
+from reviewapp.actions.shards import beat_shard, claim_shard, fail_shard
 from reviewapp.exceptions import AlreadyRunning, Refused
 from reviewapp.models import (
     Confusion,

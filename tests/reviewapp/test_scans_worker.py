@@ -15,8 +15,9 @@ from django_celery_beat.schedulers import DatabaseScheduler
 
 from mining.types import Outcome, SampleRef
 from reviewapp import persistence, pulse
-from reviewapp.actions.scans import cancel_scan, claim_shard
+from reviewapp.actions.scans import cancel_scan
 from reviewapp.actions.schedules import schedule_scan
+from reviewapp.actions.shards import claim_shard
 from reviewapp.celery import app
 from reviewapp.models import Scan, Schedule, Shard
 from reviewapp.persistence import outlast

@@ -230,7 +230,9 @@ def test_a_killed_postgres_starts_again_with_its_data(hold, tmp_path, stale):
     assert stored(again) == [41, 42]
     # Not those of initdb, and a default that an admin can still change.
     with psycopg.connect(again.database_url) as connection:
-        usual = "SELECT name, setting::int, source FROM pg_settings WHERE name = ANY(%s)"
+        usual = (
+            "SELECT name, setting::int, source FROM pg_settings WHERE name = ANY(%s)"
+        )
         names = ["max_wal_size", "shared_buffers"]
         [wal, buffers] = connection.execute(usual, [names]).fetchall()
     assert wal == ("max_wal_size", 2048, "configuration file")

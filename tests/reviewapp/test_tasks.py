@@ -17,8 +17,9 @@ from reviewapp.actions.datasets import register_dataset
 from reviewapp.actions.exports import request_export
 from reviewapp.actions.finishing import part_name
 from reviewapp.actions.fixsets import freeze_fix_set
-from reviewapp.actions.scans import cancel_scan, claim_shard, start_scan
+from reviewapp.actions.scans import cancel_scan, start_scan
 from reviewapp.actions.schedules import schedule_scan, unschedule
+from reviewapp.actions.shards import claim_shard
 from reviewapp.celery import app
 from reviewapp.exceptions import Refused, plain_message
 from reviewapp.models import Export, Finding, Registration, Scan, Shard, Verdict
