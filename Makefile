@@ -40,6 +40,7 @@ formats: .venv ## Read exports back with `datasets` and Label Studio's SDK
 	@test -x var/formats/bin/python || $(BIN)/python -m venv var/formats
 	@echo "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" > $$(echo var/formats/lib/python3*/site-packages)/hardmine.pth
 	@var/formats/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt datasets label-studio-sdk
+	@var/formats/bin/python -c 'import datasets, label_studio_sdk' # or the tests would be skipped
 	@var/formats/bin/python -m pytest tests/mining/exports $(PYTEST_ARGS)
 
 check: .venv ## Formatting, lint, types, import contracts, templates, migrations, deployment checks
