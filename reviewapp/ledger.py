@@ -102,10 +102,10 @@ def histories(
 # Each pair in each scan by itself: else the planner may read all scans of a class.
 COUNTS = """
 SELECT c.scan_id, c.true_label_id, c.predicted_label_id, c.count
-  FROM unnest(%(true)s::bigint[], %(predicted)s::bigint[]) AS p (true, predicted)
+  FROM unnest(%(true)s::bigint[], %(predicted)s::bigint[]) AS p (label, guess)
  CROSS JOIN unnest(%(scans)s::bigint[]) AS s (id)
   JOIN reviewapp_confusioncount c
-    ON c.scan_id = s.id AND c.true_label_id = p.true AND c.predicted_label_id = p.predicted
+    ON c.scan_id = s.id AND c.true_label_id = p.label AND c.predicted_label_id = p.guess
 """
 
 
