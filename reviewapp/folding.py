@@ -101,6 +101,7 @@ def scan_out_of_fold(run: FoldRun, *, watch: Watch | None = None) -> bool:
 
 def _gather(run: FoldRun) -> _Material:
     """Return the samples of a run, sorted as Python does it on every machine."""
+    registrations = _registrations(run)  # first: one that ends meanwhile is noticed
     present = Sample.objects.present().filter(
         dataset=run.dataset_id, split__in=(Split.TRAIN, Split.VAL)
     )
@@ -118,7 +119,7 @@ def _gather(run: FoldRun) -> _Material:
             for key, digest, label, split in rows
             if split == Split.VAL
         ),
-        registrations=_registrations(run),
+        registrations=registrations,
     )
 
 

@@ -35,7 +35,7 @@ def track(run: TrainingRun) -> bool:
         return False
     try:
         _log(run)
-    except (OSError, HTTPException, ValueError, KeyError) as error:
+    except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
         logger.warning("MLflow was not told of %s: %s", run, error)
         return False
     return True

@@ -108,7 +108,7 @@ def _require(named: Collection[str], rows: Iterable[EasySample]) -> None:
 
 
 def _sample(root: str, row: EasySample) -> TrainSample:
-    return TrainSample(key=row.key, url=url_for(root, row.key), label=row.label)
+    return TrainSample(row.key, url_for(root, row.key), row.label, row.digest)
 
 
 def _digest(*parts: Iterable[EasySample]) -> str:

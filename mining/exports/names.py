@@ -13,6 +13,9 @@ from mining.text import is_storable
 
 _UNSAFE: Final = re.compile(r"[^\w.-]+")
 _NAME_LENGTH: Final = 80
+_NAME_BYTES: Final = 200  # of UTF-8; with what is put around it a file system takes 255
+# Devices of Windows, whatever follows a dot.
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def safe_name(name: str) -> str:
@@ -25,7 +28,9 @@ def safe_name(name: str) -> str:
     ('night-07.png', '_etc-f7f9121f')
     """
     clean = _UNSAFE.sub("_", name).strip(".")[-_NAME_LENGTH:]
-    return clean if clean == name and name else _marked(clean, name)
+    clean = clean.encode()[-_NAME_BYTES:].decode(errors="ignore")
+    is_harmless = clean == name and name and not _DEVICE.fullmatch(name)
+    return clean if is_harmless else _marked(clean, name)
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
@@ -35,11 +40,14 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     {'cat': 'cat', 'Fox': 'Fox-f55bd2cd', 'fox': 'fox-776cb326'}
     """
     names = {label: safe_name(label) for label in labels}
-    often = Counter(name.casefold() for name in names.values())
-    return {
-        label: _marked(name, label) if often[name.casefold()] > 1 else name
-        for label, name in names.items()
-    }
+    while True:  # a label may be spelt like the name that another one gets
+        often = Counter(name.casefold() for name in names.values())
+        if len(often) == len(names):
+            return names
+        names = {
+            label: _marked(name, label) if often[name.casefold()] > 1 else name
+            for label, name in names.items()
+        }
 
 
 def image_name(key: str) -> str:

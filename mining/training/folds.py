@@ -173,7 +173,7 @@ class _Fold:
             self.spec.to_dict(),
             replace(self.settings, workers=0).to_dict(),
             [[item.key, item.digest, item.label] for item in self.held],
-            [[item.key, item.label] for item in (*self.train, *self.val)],
+            [[item.key, item.label, item.digest] for item in (*self.train, *self.val)],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -206,13 +206,30 @@ def _judged(
             recipe=None,
             settings=fold.settings,
             out=out,
-            state=training,
+            state=_StateOf(training, made_of.encode()),
             on_step=told,
         )
         probabilities = _predicted(str(out), fold)
     judged.save(made_of.encode() + probabilities.tobytes())
     training.save(_DONE)
     return probabilities, trained.notes
+
+
+class _StateOf:
+    """The state of a fold's training; of a fold that was made of something else, none."""
+
+    def __init__(self, store: StateStore, made_of: bytes) -> None:
+        self._store = store
+        self._made_of = made_of
+
+    def load(self) -> bytes | None:
+        data = self._store.load()
+        if data is None or not data.startswith(self._made_of):
+            return None
+        return data[len(self._made_of) :]
+
+    def save(self, data: bytes) -> None:
+        self._store.save(self._made_of + data)
 
 
 def _unpacked(

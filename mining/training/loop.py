@@ -163,14 +163,17 @@ class Loop:
                 number, self._settings.epochs * self._batches.steps
             )
         loss = self._fitting(lambda: self._gradients(batch, number))
-        if not math.isfinite(loss):
-            raise MiningError(
-                f"The loss became {loss} in epoch {run.epoch + 1}. No model was written."
-                f" Try a smaller lr than {self._settings.lr:g}."
-            )
+        self._require_number("loss", loss)
         self._optimizer.step()
         run.loss_sum += loss * len(batch)
         run.seen += len(batch)
+
+    def _require_number(self, name: str, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise MiningError(
+                f"The {name} became {loss} in epoch {self.run.epoch + 1}. No model was"
+                f" written. Try a smaller lr than {self._settings.lr:g}."
+            )
 
     def _gradients(self, batch: Batch, number: int) -> float:
         """Fill in the gradients of a batch; return its loss."""
@@ -236,7 +239,7 @@ class Loop:
 
     def _keep_best(self, loss: float | None) -> None:
         run = self.run
-        if loss is None:
+        if loss is None or not self._settings.patience:
             return
         best = run.figures[run.best_epoch - 1].val_loss if run.best_epoch else None
         if best is None or loss < best:
@@ -260,7 +263,11 @@ class Loop:
                         right + correct,
                         seen + len(batch),
                     )
-        return (summed / seen, right / seen) if seen else (None, None)
+        if not seen:
+            return None, None
+        # Nothing is below a nan: no later epoch would be the best one.
+        self._require_number("val loss", summed)
+        return summed / seen, right / seen
 
     def _judged(self, batch: Batch) -> tuple[float, int]:
         summed, right = 0.0, 0

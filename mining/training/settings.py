@@ -28,8 +28,9 @@ class TrainSettings:
         lr: Highest learning rate of AdamW, above 0 up to 10; it rises over the first
             twentieth of the steps and falls along a cosine to nearly nothing.
         weight_decay: AdamW's, 0-10.
-        patience: Epochs without a better loss on the val split before it stops; 0 never
-            stops early.
+        patience: Epochs without a better loss on the val split before it stops; the best
+            epoch's weights are kept. 0 never stops early and keeps the last one's, so
+            that the val split decides nothing.
         loss: "cross_entropy"; "hard_examples", that of each batch's hardest quarter; or
             "focal". All weigh classes as the recipe says.
         start: "version" goes on from the parent's weights, "scratch" from new ones of its

@@ -277,8 +277,8 @@ def _made_of(
         "parent": checkpoint_digest(parent),
         "model spec": _digest(spec.to_dict()),
         "recipe": recipe.digest if recipe else "",
-        "list of samples": _digest([[s.key, s.label] for s in train]),
-        "val split": _digest([[s.key, s.label] for s in val]),
+        "list of samples": _digest([[s.key, s.label, s.digest] for s in train]),
+        "val split": _digest([[s.key, s.label, s.digest] for s in val]),
         "choice of settings": _digest(replace(settings, workers=0).to_dict()),
     }
 

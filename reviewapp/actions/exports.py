@@ -23,6 +23,7 @@ from reviewapp.storage import scratch_folder, store_file
 
 if TYPE_CHECKING:
     from reviewapp.models import User
+    from reviewapp.models.exports import ExportQuerySet
 
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ def requeue_silent_exports() -> list[int]:
 def run_export(*, export: Export) -> Export:
     """Write the file and store it; the same frozen set always gives the same bytes.
 
-    Does nothing unless the export is queued.
+    Does nothing unless the export is queued. Who was given up, but lives on, writes
+    nothing over a successor.
     """
     claimed = Export.objects.filter(pk=export.pk, state=Export.State.QUEUED).update(
         state=Export.State.RUNNING, heartbeat_at=timezone.now(), done=0
@@ -112,12 +114,20 @@ def run_export(*, export: Export) -> Export:
     except Exception as error:
         logger.exception("%s failed", export)
         export.state, export.message = Export.State.FAILED, plain_message(error)
-    export.finished_at = timezone.now()
     with transaction.atomic():
-        export.save()
-        if export.state == Export.State.DONE:
+        names = ("state", "file", "size", "sha256", "message", "done")
+        columns = {name: getattr(export, name) for name in names}
+        ended = _held(export).update(**columns, finished_at=timezone.now())
+        export.refresh_from_db()
+        if ended and export.state == Export.State.DONE:
             _tell_ledger(export)
     return export
+
+
+def _held(export: Export) -> ExportQuerySet:
+    """Return the export while it is this worker's: it wrote the last sign of life."""
+    running = Export.objects.filter(pk=export.pk, state=Export.State.RUNNING)
+    return running.filter(heartbeat_at=export.heartbeat_at)
 
 
 def _progress(export: Export) -> Callable[[int], None]:
@@ -127,10 +137,9 @@ def _progress(export: Export) -> Callable[[int], None]:
     def advance(done: int) -> None:
         nonlocal last
         if time.monotonic() - last >= 1:
-            last = time.monotonic()
-            Export.objects.filter(pk=export.pk).update(
-                done=done, heartbeat_at=timezone.now()
-            )
+            last, now = time.monotonic(), timezone.now()
+            _held(export).update(done=done, heartbeat_at=now)
+            export.heartbeat_at = now
 
     return advance
 

@@ -73,8 +73,8 @@ class TrainingForm(forms.Form):
         min_value=0,
         max_value=1000,
         initial=DEFAULTS.patience,
-        help_text="Epochs without a better loss on the val split before it stops; 0 "
-        "never stops early.",
+        help_text="Epochs without a better loss on the val split before it stops, "
+        "and the best is kept; 0 goes to the end and keeps the last.",
     )
     lr = forms.FloatField(
         label="Learning rate",
@@ -164,9 +164,8 @@ class TrainingForm(forms.Form):
 
     def __init__(self, *args: Any, dataset: Dataset, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        formats = (ModelVersion.Format.SAFETENSORS, ModelVersion.Format.STATE_DICT)
         versions = ModelVersion.objects.for_dataset(dataset).with_names()
-        self.versions = versions.filter(format__in=formats)
+        self.versions = versions.trainable()
         self.fields["parent"].queryset = self.versions.order_by("-id")  # type: ignore[attr-defined]
         recipes = Recipe.objects.for_dataset(dataset).done()
         field = self.fields["recipe"]
@@ -196,6 +195,18 @@ class TrainingForm(forms.Form):
         return {name: self.cleaned_data[name] for name in asked} | {
             "settings": settings
         }
+
+
+def usual_parent(dataset: Dataset, recipe: Recipe | None = None) -> int | None:
+    """Return the newest version that can be trained, of the model that a recipe is of.
+
+    Controls are none: nobody goes on from what was drawn at random.
+    """
+    versions = ModelVersion.objects.for_dataset(dataset).trainable().without_controls()
+    newest = versions.order_by("-id").values_list("pk", flat=True)
+    digest = recipe.summary.get("sources", {}).get("model") if recipe else None
+    of_model = newest.filter(registered_model__versions__digest=digest)
+    return (of_model.first() if digest else None) or newest.first()
 
 
 def in_words(recipe: Recipe) -> str:

@@ -8,11 +8,17 @@ import hashlib
 import io
 import json
 import zipfile
+from datetime import timedelta
 
 import pytest
 from django.core.files.storage import default_storage
+from django.utils import timezone
 
-from reviewapp.actions.exports import request_export, run_export
+from reviewapp.actions.exports import (
+    request_export,
+    requeue_silent_exports,
+    run_export,
+)
 from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.exceptions import Refused
 from reviewapp.models import (
@@ -113,6 +119,24 @@ def test_running_an_export_twice_writes_it_once(fix_set, alice):
     made, _ = export(fix_set, "csv", alice)
     finished = made.finished_at
     assert run_export(export=made).finished_at == finished
+
+
+def test_a_worker_that_was_given_up_writes_nothing_over_its_successor(
+    fix_set, alice, monkeypatch
+):
+    made = request_export(fix_set=fix_set, format="csv", by=alice)
+
+    def slow(*_):
+        monkeypatch.undo()
+        Export.objects.update(heartbeat_at=timezone.now() - timedelta(days=1))
+        requeue_silent_exports()
+        assert run_export(export=Export.objects.get()).state == Export.State.DONE
+        raise OSError("the folder is gone")
+
+    monkeypatch.setattr("reviewapp.actions.exports.write_export", slow)
+    made = run_export(export=made)
+    assert (made.state, made.message) == (Export.State.DONE, "")
+    assert default_storage.exists(made.file)
 
 
 def test_it_refuses_an_unknown_format(fix_set, alice):

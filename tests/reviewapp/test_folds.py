@@ -171,6 +171,23 @@ def test_a_registration_meanwhile_makes_no_scan_of_old_images(
     assert ended(run).state == State.DONE
 
 
+def test_a_registration_while_the_samples_are_read_is_noticed(
+    version, dataset, monkeypatch
+):
+    run = start(version, settings={**QUICK, "epochs": 1})
+    registered = []
+
+    def url_for(root, key):
+        if not registered:
+            registered.append(factories.RegistrationFactory(dataset=dataset))
+        return f"{root}/{key}"
+
+    monkeypatch.setattr(folding, "url_for", url_for)
+    failed = ended(run)
+    assert failed.state == State.FAILED
+    assert "registered again while its folds were judged" in failed.message
+
+
 def test_an_image_that_cannot_be_read_is_an_unreadable_outcome(version, data_root):
     (data_root / "school/train/fox/00.png").write_bytes(b"gone")
     run = ended(start(version, settings={**QUICK, "epochs": 1}))

@@ -155,6 +155,12 @@ def test_a_server_that_fails_changes_nothing(server, run, settings, caplog):
     assert "must begin with http://" in caplog.text
 
 
+def test_a_server_that_is_no_mlflow_changes_nothing(server, run, caplog):
+    server.answer = lambda *_: (200, [])
+    assert not track(run)
+    assert "MLflow was not told of training run" in caplog.text
+
+
 def test_without_a_server_nothing_is_asked(run, settings):
     assert settings.MLFLOW_TRACKING_URI == ""
     assert not track(run)

@@ -199,7 +199,7 @@ def test_a_plain_run_trains_on_the_train_split_as_it_is(version):
 
 
 def test_the_trained_version_is_better_and_can_be_scanned(version, recipe, model_root):
-    settings = {"epochs": 12, "lr": 0.01}
+    settings = {"epochs": 12, "lr": 0.01, "patience": 12}
     run = trained(start(version, recipe, settings=settings))
     losses = [epoch["val_loss"] for epoch in run.epochs]
     assert min(losses) < losses[0] / 2
@@ -431,8 +431,13 @@ def test_samples_that_the_data_set_has_lost_are_named(version, dataset, recipe):
         )
 
 
-def test_an_unreadable_image_is_left_out_and_told_of(version, recipe, data_root):
-    (data_root / "school/train/cat/05.png").write_bytes(b"\x89PNG\r\n")
+@pytest.mark.parametrize("other", [None, "train/dog/06.png"])
+def test_an_image_that_is_not_the_registered_one_is_left_out(
+    version, recipe, data_root, other
+):
+    school = data_root / "school"
+    data = (school / other).read_bytes() if other else b"\x89PNG\r\n"
+    (school / "train/cat/05.png").write_bytes(data)
     run = trained(start(version, recipe))
     assert run.outcome["unreadable"] == 1
     assert "train/cat/05.png" in run.outcome["notes"][0]

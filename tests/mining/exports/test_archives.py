@@ -18,6 +18,7 @@ import pytest
 
 from mining.exceptions import ArtefactError
 from mining.exports import write_class_folders, write_fiftyone, write_imagefolder
+from mining.exports.names import folder_names, safe_name
 from mining.fixset import FixRow
 from tests.images import SIDE, write_image
 from tests.mining.exports.rows import ROWS, image, members, row, written
@@ -68,6 +69,7 @@ def test_the_same_rows_give_the_same_bytes(write):
         "c:\\x",
         "a\nb",
         "x" * 300,
+        "漢" * 80,
         "/abs",
         "",
         " ",
@@ -81,7 +83,7 @@ def test_hostile_labels_and_names_stay_inside(write, name):
         parts = place.split("/")
         assert not {"", ".", ".."} & set(parts)
         assert not {"\\", ":", "\n"} & set(place)
-        assert max(map(len, parts)) <= 120
+        assert max(len(part.encode()) for part in parts) <= 255
 
 
 def test_two_labels_never_share_a_folder():
@@ -89,6 +91,14 @@ def test_two_labels_never_share_a_folder():
     rows = [row(f"a/{n}.png", label=label) for n, label in enumerate(labels)]
     folders = {name.partition("/")[0] for name in members(zipped(rows))}
     assert len({folder.casefold() for folder in folders - {"manifest.csv"}}) == 5
+    # One that is spelt like what another gets.
+    names = folder_names(["Fox", "fox", "fox-776cb326"])
+    assert len({name.casefold() for name in names.values()}) == 3
+
+
+@pytest.mark.parametrize("name", ["con", "NUL", "com1", "aux.png"])
+def test_no_folder_is_a_device_of_windows(name):
+    assert safe_name(name).partition(".")[0].startswith(f"{name.partition('.')[0]}-")
 
 
 @WRITERS

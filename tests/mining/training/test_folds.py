@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mining.exceptions import MiningError
 from mining.specs import read_spec
 from mining.training import folds
 from mining.training.folds import FoldSample, fold_of, out_of_fold
 from mining.training.settings import FileState
+from tests.mining.pictures import encode
 from tests.mining.training.farm import QUICK, make_farm
 
 SETTINGS = replace(QUICK, epochs=6, lr=1e-2, patience=0, start="scratch")
@@ -126,6 +128,44 @@ def test_kept_probabilities_of_something_else_are_made_again(judged, farm, cut):
     found = scan(farm, on_step=lambda *step: steps.append(step))
     assert {step[0] for step in steps} == {1, 2, 3}
     np.testing.assert_array_equal(found.pred_probs, judged.found.pred_probs)
+
+
+@pytest.mark.parametrize("what", ["image", "label"])
+def test_folds_that_were_begun_with_something_else_are_begun_anew(farm, what):
+    settings = replace(SETTINGS, epochs=2)
+
+    def on_step(fold, epoch, *_):
+        if (fold, epoch) == (2, 2):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        scan(farm, settings=settings, on_step=on_step)
+    assert (farm.root / "1.state").stat().st_size
+    place = [fold_of(item.digest, 3) for item in farm.held].index(2)
+    old = farm.held[place]
+    farm.held[place] = replace(old, label="owl" if old.label != "owl" else "cat")
+    if what == "image":
+        farm.held[place] = another_image(old)
+    steps = []
+    found = scan(farm, settings=settings, on_step=lambda *step: steps.append(step[:2]))
+    assert steps[0] == (1, 1)
+    assert found.notes == ()
+    (farm.root / "new").mkdir()
+    fresh = scan(farm, settings=settings, store=Folder(farm.root / "new"))
+    np.testing.assert_array_equal(found.pred_probs, fresh.pred_probs)
+
+
+def another_image(item: FoldSample) -> FoldSample:
+    """Write another image there that is in the same fold."""
+    path, changed = Path(item.url), item
+    with Image.open(path) as image:
+        image.load()
+    while changed == item or fold_of(changed.digest, 3) != fold_of(item.digest, 3):
+        image.putpixel((0, 0), (image.getpixel((0, 0)) + 1) % 256)
+        path.write_bytes(encode(image))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        changed = replace(item, digest=digest)
+    return changed
 
 
 def test_an_unreadable_image_has_no_probabilities_and_is_told_of(farm):

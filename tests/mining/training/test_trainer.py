@@ -22,7 +22,7 @@ from tests.mining.pictures import GREY, SPEC
 from tests.mining.training.farm import QUICK, make_farm, recipe
 
 LEARNING = TrainSettings(
-    epochs=6, batch_size=8, lr=1e-2, patience=0, start="scratch", device="cpu"
+    epochs=6, batch_size=8, lr=1e-2, patience=6, start="scratch", device="cpu"
 )
 
 
@@ -144,6 +144,13 @@ def test_it_refuses_the_state_of_another_run(learnt, farm, given, named):
     assert not farm.out.exists()
 
 
+def test_it_refuses_a_state_that_was_learnt_from_other_images(learnt, farm):
+    farm.state.save(learnt.state.load())
+    first, *rest = farm.samples("train")
+    with pytest.raises(MiningError, match="another list of samples"):
+        farm.retrain(LEARNING, train=[replace(first, digest="0" * 64), *rest])
+
+
 def test_going_on_from_the_version_stays_near_it(farm):
     farm.retrain(replace(QUICK, epochs=1, lr=1e-6, weight_decay=0))
     before = load_state_dict(farm.model, SPEC)
@@ -256,6 +263,19 @@ def test_early_stopping_keeps_the_best_epoch(farm):
     assert (steps, again.stopped_early) == ([], True)
 
 
+def test_without_patience_the_val_split_decides_nothing(farm):
+    turned = {"cat": "dog", "dog": "owl", "owl": "cat"}
+    val = [replace(item, label=turned[item.label]) for item in farm.samples("val")]
+    trained = farm.retrain(replace(LEARNING, patience=0), val=val)
+    assert (len(trained.epochs), trained.best_epoch) == (6, 6)
+    losses = [figure.val_loss for figure in trained.epochs]
+    assert min(losses) < losses[-1]
+    with_val = farm.out.read_bytes()
+    farm.state.forget()
+    farm.retrain(replace(LEARNING, patience=0), val=[])
+    assert farm.out.read_bytes() == with_val
+
+
 def test_unreadable_images_are_left_out_and_told_of(farm):
     keys = [item.key for item in farm.samples("train")]
     asked = recipe(farm.line(keys[3]))
@@ -365,6 +385,13 @@ def test_a_loss_that_is_no_number_ends_it(farm):
     weights["head.bias"][0] = float("nan")
     (farm.root / "m.safetensors").write_bytes(safetensors.torch.save(weights))
     with pytest.raises(MiningError, match=r"became nan in epoch 1.*smaller lr"):
+        farm.retrain()
+    assert not farm.out.exists()
+
+
+def test_a_val_loss_that_is_no_number_ends_it(farm, monkeypatch):
+    monkeypatch.setattr(Loop, "_judged", lambda *_: (float("nan"), 0))
+    with pytest.raises(MiningError, match=r"val loss became nan in epoch 1"):
         farm.retrain()
     assert not farm.out.exists()
 
