@@ -89,9 +89,12 @@ def _is_outdated(scan: Scan) -> bool:
 
 
 def make_pictures_of(*, scan: Scan, seconds: float) -> bool:
-    """Make thumbnails of the exemplars after a scan; return whether none is left to make."""
-    model = scan.model_version.registered_model
-    is_whole = make_pictures(model=model, seconds=seconds)
+    """Make thumbnails that a scan did not make; return whether none is left to make."""
+    is_whole = make_pictures(
+        model=scan.model_version.registered_model,
+        seconds=seconds,
+        imported=scan if scan.trigger == Scan.Trigger.IMPORT else None,
+    )
     if is_whole:
         scan.preparations.filter(what=What.PICTURES).delete()
     return is_whole

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import groupby, islice
 
 from django.core.files.storage import default_storage
 from django.db import transaction
@@ -18,12 +18,14 @@ from mining.exceptions import MiningError
 from mining.exemplars import Right, choose_different, surest_right
 from mining.sources import read_bytes
 from mining.threads import available_cpus
-from reviewapp.models import Exemplar, RegisteredModel, Sample, Scan
+from reviewapp.models import Exemplar, Finding, RegisteredModel, Sample, Scan
 from reviewapp.thumbnails import SIZES, ensure_thumbnails, thumbnail_name
 
 EACH = 6  # of a class
 CANDIDATES = 24  # of a class: some look alike, some were removed since
 SAMPLES_AT_ONCE = 5000
+PICTURES_AT_ONCE = 500
+MISSING = 50  # images, and none that is there: the root is somewhere else
 logger = logging.getLogger(__name__)
 
 
@@ -94,8 +96,13 @@ def _candidates(scan: Scan, artefact: File) -> Iterator[Right]:
                 yield row
 
 
-def make_pictures(*, model: RegisteredModel, seconds: float) -> bool:
+def make_pictures(
+    *, model: RegisteredModel, seconds: float, imported: Scan | None = None
+) -> bool:
     """Make the thumbnails of a model's exemplars that are not stored yet.
+
+    Then those of the findings of an imported scan, the hardest first: no shard read their
+    images.
 
     An image that cannot be read, or is another one by now, gets none. A root that this host
     cannot reach at all, as that of an import may be, is left alone.
@@ -103,6 +110,7 @@ def make_pictures(*, model: RegisteredModel, seconds: float) -> bool:
     Args:
         model: Whose exemplars.
         seconds: After which no more are begun.
+        imported: A scan whose predictions were made elsewhere.
 
     Returns:
         Whether there is nothing left that another call could make.
@@ -111,11 +119,23 @@ def make_pictures(*, model: RegisteredModel, seconds: float) -> bool:
         ArtefactError: The storage could not take one.
     """
     deadline = time.monotonic() + seconds
-    rows = Exemplar.objects.of_model(model).select_related("sample__dataset")
+    shown = _shown(model, imported)
     album = _Album(deadline)
     with ThreadPoolExecutor(available_cpus()) as pool:
-        deque(pool.map(album.add, rows.order_by("place", "label")), maxlen=0)
+        while album.is_open and (some := list(islice(shown, PICTURES_AT_ONCE))):
+            deque(pool.map(album.add, some), maxlen=0)
     return album.is_whole or not album.made
+
+
+def _shown(
+    model: RegisteredModel, imported: Scan | None
+) -> Iterator[Exemplar | Finding]:
+    exemplars = Exemplar.objects.of_model(model).select_related("sample__dataset")
+    yield from exemplars.order_by("place", "label")
+    if imported:
+        findings = Finding.objects.filter(sightings__scan=imported)
+        rows = findings.select_related("sample__dataset").order_by("-priority")
+        yield from rows.iterator(chunk_size=PICTURES_AT_ONCE)
 
 
 class _Album:
@@ -124,25 +144,33 @@ class _Album:
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._unreachable = False
+        self._missing = 0
         self.made = 0
         self.is_whole = True
 
-    def add(self, exemplar: Exemplar) -> None:
-        if self._unreachable or _is_stored(exemplar.digest):
+    @property
+    def is_open(self) -> bool:
+        """Whether there is time, and somewhere to read from."""
+        return self.is_whole and not self._unreachable
+
+    def add(self, shown: Exemplar | Finding) -> None:
+        if self._unreachable or _is_stored(shown.digest):
             return
         if time.monotonic() > self._deadline:
             self.is_whole = False
             return
         try:
-            data = read_bytes(exemplar.sample.url)
+            data = read_bytes(shown.sample.url)
         except (ConnectionError, TimeoutError) as error:
-            logger.info("%s: no exemplars from this host (%s)", exemplar.sample, error)
+            logger.info("%s: no pictures from this host (%s)", shown.sample, error)
             self._unreachable = True
         except (OSError, MiningError) as error:
-            logger.info("%s has no picture: %s", exemplar.sample, error)
+            logger.info("%s has no picture: %s", shown.sample, error)
+            self._missing += 1
+            self._unreachable = self._missing >= MISSING and not self.made
         else:
-            if hashlib.sha256(data).hexdigest() == exemplar.digest:
-                self.made += ensure_thumbnails(exemplar.digest, data)
+            if hashlib.sha256(data).hexdigest() == shown.digest:
+                self.made += ensure_thumbnails(shown.digest, data)
 
 
 def _is_stored(digest: str) -> bool:

@@ -6,11 +6,12 @@ import hashlib
 import shutil
 
 import pytest
+from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from reviewapp import tasks
 from reviewapp.actions import exemplars as exemplars_action
-from reviewapp.actions.aids import make_aids
+from reviewapp.actions.aids import make_aids, make_pictures_of
 from reviewapp.actions.exemplars import make_pictures
 from reviewapp.models import (
     Exemplar,
@@ -21,6 +22,7 @@ from reviewapp.models import (
     Scan,
 )
 from reviewapp.rows import exemplars_for
+from reviewapp.thumbnails import SIZES, thumbnail_name
 from tests import scanning
 from tests.images import write_image
 from tests.reviewapp.artefacts import FAR, looks, pictured
@@ -105,6 +107,36 @@ def test_pictures_are_made_in_both_sizes_and_not_twice(scan, monkeypatch):
         exemplars_action, "read_bytes", lambda url: pytest.fail(f"{url} is read again")
     )
     assert make_pictures(model=model, seconds=60)
+
+
+def test_findings_of_an_import_get_pictures_too(scan, monkeypatch):
+    make_aids(scan=scan)
+    found = list(Finding.objects.filter(sightings__scan=scan))
+    for finding in found:
+        for size in SIZES:
+            default_storage.delete(thumbnail_name(finding.digest, size))
+    assert found
+    assert make_pictures_of(scan=scan, seconds=60)
+    assert not any(any(pictured(finding)) for finding in found)  # its shards made them
+    scan.trigger = Scan.Trigger.IMPORT
+    assert make_pictures_of(scan=scan, seconds=60)
+    assert all(all(pictured(finding)) for finding in found)
+
+
+def test_a_root_that_is_not_here_is_given_up(scan, monkeypatch):
+    scan.trigger = Scan.Trigger.IMPORT
+    asked = []
+
+    def read_bytes(url: str) -> bytes:
+        asked.append(url)
+        raise FileNotFoundError(url)
+
+    monkeypatch.setattr(exemplars_action, "MISSING", 1)
+    monkeypatch.setattr(exemplars_action, "PICTURES_AT_ONCE", 1)
+    monkeypatch.setattr(exemplars_action, "read_bytes", read_bytes)
+    monkeypatch.setattr(exemplars_action, "_is_stored", lambda digest: False)
+    assert make_pictures_of(scan=scan, seconds=60)
+    assert len(asked) == 1
 
 
 def test_a_budget_that_is_spent_leaves_the_rest(scan, sent, monkeypatch):
