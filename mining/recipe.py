@@ -135,7 +135,8 @@ class Collection:
 
     Attributes:
         label: The class to collect.
-        predicted: What the model most often takes it for.
+        predicted: What the model most often takes it for; `label` itself when it errs on
+            none of them, and is only unsure.
         count: How many new images, about.
         like: Keys of the hardest samples, hardest first.
     """

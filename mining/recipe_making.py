@@ -289,7 +289,7 @@ def _capped(
     for case in sorted(cases, key=lambda case: case.hardness):
         label, predicted = case.row.label, case.row.predicted
         if by_confusion[label, predicted] >= settings.per_confusion:
-            over[f"{label} taken for {predicted}"] += 1
+            over[_taken_for(label, predicted)] += 1
         elif by_class[label] >= settings.per_class:
             over[label] += 1
         else:
@@ -300,6 +300,21 @@ def _capped(
         f"{name}: hard samples over the cap: {count:,}. The easiest ones were left out."
         for name, count in sorted(over.items())
     ]
+
+
+def _taken_for(label: str, predicted: str) -> str:
+    """Return a confusion in words; of a near miss, which is right, there is none."""
+    return (
+        f"{label}, near misses"
+        if label == predicted
+        else f"{label} taken for {predicted}"
+    )
+
+
+def _most_taken_for(label: str, found: Sequence[_Case]) -> str:
+    """Return the most frequent wrong prediction, or the label when there is none."""
+    wrong = (case.row.predicted for case in found if case.row.predicted != label)
+    return next((name for name, _ in Counter(wrong).most_common(1)), label)
 
 
 def _choose_easy(
@@ -355,9 +370,7 @@ def _plan(cases: Sequence[_Case], settings: RecipeSettings) -> tuple[Collection,
     plan = [
         Collection(
             label=label,
-            predicted=Counter(case.row.predicted for case in found).most_common(1)[0][
-                0
-            ],
+            predicted=_most_taken_for(label, found),
             count=settings.collect_per_hard * len(found),
             like=tuple(case.row.sample_key for case in found[: settings.examples]),
         )

@@ -187,7 +187,7 @@ def prepare_desk(scan_id: int) -> None:
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
 def make_pictures(scan_id: int) -> None:
-    """Make thumbnails of the exemplars, some at a time, as shards wait behind it."""
+    """Make thumbnails that no shard made, some at a time: shards wait behind it."""
     scan = Scan.objects.with_names().filter(pk=scan_id).first()
     if scan and not make_pictures_of(scan=scan, seconds=PICTURE_SECONDS):
         _send(make_pictures, [scan_id])

@@ -81,6 +81,15 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
         """Load the registered model in the same query."""
         return self.select_related("registered_model")
 
+    def trainable(self) -> ModelVersionQuerySet:
+        """Keep those whose checkpoint a training can start from."""
+        formats = (ModelVersion.Format.SAFETENSORS, ModelVersion.Format.STATE_DICT)
+        return self.filter(format__in=formats)
+
+    def without_controls(self) -> ModelVersionQuerySet:
+        """Leave out what was trained as the control of another version."""
+        return self.exclude(made_by__control_of__isnull=False)
+
 
 class ModelVersion(models.Model):
     """One checkpoint of a registered model."""

@@ -161,7 +161,10 @@ def _in_words(
     by_split: Mapping[str, int],
 ) -> Counts:
     """Return (heading, [(name, items)]) of each way to count."""
-    pairs = [(f"{true} → {predicted}", n) for true, predicted, n in by_pair]
+    pairs = [
+        (f"{true}, near miss" if true == predicted else f"{true} → {predicted}", n)
+        for true, predicted, n in by_pair
+    ]
     return [
         ("Verdict", [(Verdict(name).label, n) for name, n in by_verdict.items()]),
         ("Label to train with", list(by_label.items())),

@@ -12,10 +12,12 @@ from django.views.decorators.http import (
 from django_htmx.http import HttpResponseStopPolling
 
 from mining.exceptions import MiningError
+from mining.training.settings import TrainSettings
 from reviewapp.access import access_dataset, access_one
 from reviewapp.actions.folds import cancel_folds, resume_folds, start_folds
 from reviewapp.exceptions import HardmineError
 from reviewapp.forms.folds import FoldForm
+from reviewapp.forms.training import usual_parent
 from reviewapp.models import Dataset, FoldRun, Role
 from reviewapp.models.people import role_on
 from reviewapp.tasks import enqueue_folds
@@ -26,7 +28,7 @@ from reviewapp.views.requests import UserRequest
 def new(request: UserRequest, slug: str) -> HttpResponse:
     """Start an out-of-fold scan, from `?parent=`."""
     dataset = access_dataset(request.user, slug, role=Role.LEAD)
-    initial = {"parent": request.GET.get("parent")}
+    initial = {"parent": request.GET.get("parent") or usual_parent(dataset)}
     form = FoldForm(request.POST or None, dataset=dataset, initial=initial)
     if form.is_valid():
         try:
@@ -53,7 +55,11 @@ def detail(request: UserRequest, slug: str, fold_run_id: int) -> HttpResponse:
         "dataset": dataset,
         "run": run,
         "role": role_on(request.user, dataset),
-        "settings": run.settings,
+        "settings": {
+            name: run.settings[name]  # in the order of its fields, not of the JSON
+            for name in TrainSettings.__slots__
+            if name in run.settings
+        },
     }
     if not request.htmx:
         return render(request, "folds/detail.html", context)

@@ -44,6 +44,7 @@ def detail(
     dataset = access_dataset(request.user, slug)
     recipe = _recipe(dataset, fix_set_id, recipe_id)
     classes = recipe.summary.get("by_class", [])
+    role = role_on(request.user, dataset)
     context = {
         "dataset": dataset,
         "fix_set": recipe.fix_set,
@@ -55,7 +56,8 @@ def detail(
         "all_classes": len(classes),
         "plan": _plan(recipe),
         "form": RecipeForm(recipe.settings),
-        "may_make": role_on(request.user, dataset) is Role.ADMIN,
+        "role": role,
+        "may_make": role is Role.ADMIN,
     }
     template = "fixsets/recipe.html" + ("#recipe" if request.htmx else "")
     return render(request, template, context)

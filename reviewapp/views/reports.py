@@ -145,7 +145,9 @@ def _tables(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bars(part: dict[str, Any]) -> list[Bars]:
-    claimed, others = part["claimed"][:ROWS], part["others"]
+    # What nobody got wrong, before or after, says nothing.
+    claimed = [row for row in part["claimed"] if any(row[2:4])][:ROWS]
+    others = part["others"]
     longest = max((max(row[2:4]) for row in [*claimed, *others]), default=0) or 1
     return [
         Bars(

@@ -25,7 +25,7 @@ from reviewapp.actions.training import (
 )
 from reviewapp.curves import loss_chart
 from reviewapp.exceptions import HardmineError
-from reviewapp.forms.training import TrainingForm
+from reviewapp.forms.training import TrainingForm, usual_parent
 from reviewapp.models import Dataset, Recipe, Role, Scan, TrainingRun
 from reviewapp.models.people import role_on
 from reviewapp.pagination import keyset_page
@@ -77,13 +77,18 @@ def new(request: UserRequest, slug: str) -> HttpResponse:
 
 
 def _asked(request: UserRequest, dataset: Dataset) -> dict[str, Any]:
-    """Return what the form begins with: the newest recipe, of the fix set asked for."""
-    recipes = Recipe.objects.for_dataset(dataset).done().newest_first()
+    """Return what the form begins with: the newest recipe of what was asked for."""
+    recipes = Recipe.objects.for_dataset(dataset).done().newest_first().lean()
     if fix_set := id_from(request.GET.get("fix_set", "")):
         recipes = recipes.filter(fix_set=fix_set)
     asked = {name: id_from(request.GET.get(name, "")) for name in ("parent", "recipe")}
-    newest = {"recipe": recipes.values_list("pk", flat=True).first()}
-    return newest | {name: pk for name, pk in asked.items() if pk}
+    if asked["recipe"]:
+        recipes = recipes.filter(pk=asked["recipe"])
+    recipe = recipes.first()
+    return {
+        "recipe": recipe and recipe.pk,
+        "parent": asked["parent"] or usual_parent(dataset, recipe),
+    }
 
 
 @require_GET

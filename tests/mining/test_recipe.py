@@ -172,6 +172,16 @@ def test_the_caps_keep_the_hardest_and_say_what_they_left_out():
     )
 
 
+def test_near_misses_are_taken_for_nothing():
+    rows = [row(f"n{i}.png", predicted="dress", p_true=0.5) for i in range(3)]
+    settings = RecipeSettings(per_confusion=1)
+    alone = make_recipe(rows, COUNTS, settings=settings)
+    assert [line.predicted for line in alone.collection] == ["dress"]
+    assert alone.warnings[0].startswith("dress, near misses: hard samples over the cap")
+    among = make_recipe([*rows, row("e.png", predicted="coat")], COUNTS)
+    assert [line.predicted for line in among.collection] == ["coat"]
+
+
 def test_no_cap_is_reached_by_corrections():
     rows = [relabel(f"{i}.png", "coat", "dress") for i in range(3)]
     recipe = make_recipe(rows, COUNTS, settings=RecipeSettings(per_class=1))

@@ -121,6 +121,18 @@ def test_pages_ask_until_it_is_made_and_say_why_it_failed(fix_set, alice, client
         assert "hx-trigger" not in html
 
 
+def test_a_lead_retrains_with_a_recipe_once_it_is_done(fix_set, lena, rita, client_of):
+    made = fix_set.recipes.get()
+    pages = [f"{URL}{fix_set.pk}/", f"{URL}{fix_set.pk}/recipes/{made.pk}/"]
+    link = f'href="/datasets/animals/training/new/?recipe={made.pk}"'
+    for page in pages:
+        assert link not in client_of(lena).get(page).text
+    run_recipe(recipe=made)
+    for page in pages:
+        assert link in client_of(lena).get(page).text
+        assert link not in client_of(rita).get(page).text
+
+
 def test_a_set_from_before_recipes_can_have_one(fix_set, alice, rita, client_of):
     Recipe.objects.all().delete()
     url = f"{URL}{fix_set.pk}/"

@@ -70,6 +70,9 @@ def test_the_first_sentence_is_the_claim_and_the_rest_has_its_numbers(
     assert "None of the 50 images looks like one that was trained on." in text
     assert "similar" not in text
     assert "No label of these was corrected" in text
+    # It aims at dog -> cat, too, which has no error on either side.
+    bars = [(row.actual, row.predicted) for row in page.context["bars"]]
+    assert bars == [("cat", "dog"), ("dog", "fox")]
     for part in ("Control", "What each fix bought", "Leakage", "pose", "night shift"):
         assert part in text
 

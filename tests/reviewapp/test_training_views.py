@@ -92,6 +92,42 @@ def test_a_lead_starts_a_run_with_its_control_from_the_page_of_a_fix_set(
     assert (control.recipe, control.settings) == (None, run.settings)
 
 
+def test_the_form_begins_with_the_newest_version_of_the_model_that_was_reviewed(
+    net, recipe, dataset, lena, client_of
+):
+    newer, control, other = (
+        factories.ModelVersionFactory(
+            registered_model=model, format="safetensors", checkpoint=f"memory://{n}"
+        )
+        for n, model in enumerate(
+            [
+                net.registered_model,
+                factories.RegisteredModelFactory(dataset=dataset, name="net control"),
+                factories.RegisteredModelFactory(dataset=dataset, name="other"),
+            ]
+        )
+    )
+    run = factories.TrainingRunFactory(parent=net, state="done", version=newer)
+    ours = Recipe.objects.create(
+        fix_set=recipe.fix_set,
+        settings={},
+        state="done",
+        digest="ef" * 32,
+        summary={"sources": {"model": net.digest}},
+    )
+    client = client_of(lena)
+
+    def begins_with(query: str) -> int:
+        return client.get(f"{BASE}new/?{query}").context["form"].initial["parent"]
+
+    assert begins_with(f"recipe={ours.pk}") == newer.pk
+    assert begins_with(f"recipe={recipe.pk}") == other.pk  # it names no model
+    factories.TrainingRunFactory(
+        parent=net, state="done", control_of=run, version=other
+    )
+    assert begins_with(f"recipe={recipe.pk}") == control.pk  # a control in name only
+
+
 def test_what_is_wrong_is_said_at_the_form(net, recipe, lena, client_of):
     client = client_of(lena)
     wrong = client.post(f"{BASE}new/", {"parent": net.pk, "epochs": "0"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from itertools import count
@@ -45,6 +46,8 @@ class Command(DomainCommand):
         if not options["exit"]:
             require_free_port(HOST, PORT)
         call_command("migrate", verbosity=0, interactive=False)
+        # What a worker writes to its log would stand between the lines of the story.
+        logging.getLogger("reviewapp").setLevel(logging.WARNING)
         accounts = ensure_accounts(settings.VAR / "demo-accounts.txt")
         reports = Report.objects.filter(
             state=Report.State.DONE,
