@@ -35,7 +35,7 @@ DROP TRIGGER helditem_frozen ON reviewapp_helditem;
 # an undo has named already is not named again. OFFSET 0 keeps the look-up by index,
 # whatever the cached plan was made for.
 STALE = """
-CREATE FUNCTION reviewapp_say_stale(sets bigint[], keys text[], whats text[])
+CREATE FUNCTION reviewapp_say_stale(sets bigint[], keys text[], news text[])
 RETURNS void AS $$
   UPDATE reviewapp_fixset s
      SET stale_because = trim(leading chr(10) FROM s.stale_because || chr(10)
@@ -47,7 +47,7 @@ RETURNS void AS $$
             FROM (SELECT n.*, row_number() OVER (PARTITION BY n.fix_set ORDER BY n.key)
                            AS place
                     FROM (SELECT DISTINCT ON (fix_set, key) *
-                            FROM unnest(sets, keys, whats) AS u (fix_set, key, what)
+                            FROM unnest(sets, keys, news) AS u (fix_set, key, what)
                            ORDER BY fix_set, key) n
                     JOIN reviewapp_fixset f ON f.id = n.fix_set
                    WHERE f.frozen_at IS NOT NULL
@@ -58,14 +58,14 @@ $$ LANGUAGE sql;
 
 CREATE FUNCTION reviewapp_fixset_samples_changed() RETURNS trigger AS $$
 DECLARE
-  sets bigint[]; keys text[]; whats text[];
+  sets bigint[]; keys text[]; news text[];
 BEGIN
   SELECT array_agg(i.fix_set_id), array_agg(i.sample_key),
          array_agg(CASE
            WHEN a.removed_at IS NOT NULL THEN i.sample_key || ' went away'
            WHEN i.digest <> a.digest THEN 'the image ' || i.sample_key || ' changed'
            ELSE 'the label of ' || i.sample_key || ' is ' || l.name || ' now' END)
-    INTO sets, keys, whats
+    INTO sets, keys, news
     FROM after a
     JOIN before b ON b.id = a.id
      AND (b.label_id, b.digest, b.removed_at)
@@ -75,7 +75,7 @@ BEGIN
                         WHERE sample_id = a.id OFFSET 0) i
    WHERE a.removed_at IS NOT NULL OR i.digest <> a.digest OR i.label <> l.name;
   IF sets IS NOT NULL THEN
-    PERFORM reviewapp_say_stale(sets, keys, whats);
+    PERFORM reviewapp_say_stale(sets, keys, news);
   END IF;
   RETURN NULL;
 END $$ LANGUAGE plpgsql;
@@ -86,18 +86,18 @@ CREATE TRIGGER fixset_samples_changed AFTER UPDATE ON reviewapp_sample
 
 CREATE FUNCTION reviewapp_fixset_judged_anew() RETURNS trigger AS $$
 DECLARE
-  sets bigint[]; keys text[]; whats text[];
+  sets bigint[]; keys text[]; news text[];
 BEGIN
   SELECT array_agg(i.fix_set_id), array_agg(i.sample_key),
          array_agg(u.username || ' gave ' || i.sample_key || ' the verdict ' || a.verdict)
-    INTO sets, keys, whats
+    INTO sets, keys, news
     FROM after a
     JOIN reviewapp_user u ON u.id = a.reviewer_id
    CROSS JOIN LATERAL (SELECT * FROM reviewapp_fixitem
                         WHERE finding_id = a.finding_id OFFSET 0) i
    WHERE a.verdict <> i.verdict;
   IF sets IS NOT NULL THEN
-    PERFORM reviewapp_say_stale(sets, keys, whats);
+    PERFORM reviewapp_say_stale(sets, keys, news);
   END IF;
   RETURN NULL;
 END $$ LANGUAGE plpgsql;
