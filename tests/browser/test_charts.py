@@ -22,7 +22,7 @@ def test_a_name_in_a_chart_is_text_and_no_link(transactional_db, world, rita, si
         page.goto(f"/datasets/animals/{address}")
         page.wait_for_selector(".legendtext")
         for name in page.locator(".legendtext").all_text_contents():
-            assert name.startswith(NAME)
+            assert name.startswith(NAME[:15])  # long ones are cut
         assert page.locator(".chart a").count() == 0
     assert page.problems == []
 

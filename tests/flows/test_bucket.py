@@ -39,6 +39,7 @@ from reviewapp.models import (
     Dataset,
     Export,
     Finding,
+    HeldItem,
     Registration,
     Scan,
     User,
@@ -268,7 +269,11 @@ def check_export(web, dataset) -> None:
             finding=finding, by=staff, verdict=Verdict.CONFIRM, version=finding.version
         )
     fix_set = freeze_fix_set(
-        dataset=dataset, name="first", findings=Finding.objects.all(), by=staff
+        dataset=dataset,
+        name="first",
+        findings=Finding.objects.all(),
+        by=staff,
+        include=HeldItem.Reason.values,
     )
     with transaction.atomic():
         export = request_export(fix_set=fix_set, format="zip", by=staff)

@@ -155,9 +155,12 @@ def review_three_and_undo_one(page) -> list[Finding]:
 def freeze_and_download(page, path: Path) -> list[dict[str, str]]:
     page.goto("/datasets/digits/fixsets/new/")
     page.fill("[name=name]", "first fixes")
+    for box in page.locator("[name=include]").all():
+        box.check()
     page.get_by_role("button", name="Freeze").click()
     page.wait_for_url("**/fixsets/*/")
-    page.get_by_role("button", name="Export CSV").click()
+    page.select_option("#export-format", "csv")
+    page.get_by_role("button", name="Export").click()
     link = page.get_by_role("link", name="Download")
     link.wait_for(timeout=60_000)
     with page.expect_download() as download:

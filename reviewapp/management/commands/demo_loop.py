@@ -46,8 +46,6 @@ class Command(DomainCommand):
         if not options["exit"]:
             require_free_port(HOST, PORT)
         call_command("migrate", verbosity=0, interactive=False)
-        # What a worker writes to its log would stand between the lines of the story.
-        logging.getLogger("reviewapp").setLevel(logging.WARNING)
         accounts = ensure_accounts(settings.VAR / "demo-accounts.txt")
         reports = Report.objects.filter(
             state=Report.State.DONE,
@@ -55,7 +53,14 @@ class Command(DomainCommand):
             run__recipe__isnull=False,
         )
         report = reports.select_related("run__dataset").order_by("-pk").first()
-        report = report or self._go_round()
+        # What a worker writes to its log would stand between the lines of the story.
+        logger = logging.getLogger("reviewapp")
+        level = logger.level
+        logger.setLevel(logging.WARNING)
+        try:
+            report = report or self._go_round()
+        finally:
+            logger.setLevel(level)
         self._tell(report, accounts)
         if not options["exit"]:
             self.stdout.flush()
