@@ -141,9 +141,9 @@ class _Feeder:
         return _Staged(reading.number, rows, chunks)
 
     def _decode(
-        self, reading: Sequence[Future[FileRead]], rows: torch.Tensor
+        self, reading: Sequence[Callable[[], FileRead]], rows: torch.Tensor
     ) -> tuple[Sequence[FileRead], list[Decoded]]:
-        files = [future.result() for future in reading]
+        files = [read() for read in reading]
         with self._lane.pace.measure("decode_s"):
             if self._on_gpu:
                 return files, decode_mixed(files, rows, self._lane)
@@ -185,7 +185,7 @@ def _choose(
     if predictor.found.decode is None:
         first = list(islice(batches, 1))
         batches = chain(first, batches)
-        files = [file.result() for one in first for file in one.files[:_MEASURED]]
+        files = [read() for one in first for read in one.files[:_MEASURED]]
         predictor.found.decode = _faster(files, lane, pool)
     return predictor.found.decode, batches
 

@@ -138,7 +138,7 @@ class Lane:
         with ExitStack() as failing:
             failing.callback(self._recheck.give_up, reading.number)
             with self.pace.measure("wait_s"):
-                files = [future.result() for future in reading.files]
+                files = [read() for read in reading.files]
             with self.pace.measure("decode_s"):
                 rows = self.empty(len(files))
                 found = self.decode(files, rows.numpy())
