@@ -8,6 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from mining.fixset import FixRow, fix_set_digest
@@ -79,6 +80,7 @@ def make_recipe(
     *,
     easy: Iterable[EasySample] = (),
     held: Iterable[tuple[FixRow, str]] = (),
+    doubted: Mapping[str, str] = MappingProxyType({}),
     sources: Sources | None = None,
     settings: RecipeSettings | None = None,
 ) -> Recipe:
@@ -94,6 +96,8 @@ def make_recipe(
         held: (row, reason) of what was held aside, a `mining.guards.Reason`: the ambiguous
             are left out of training, and of doubtful labels and outliers no trainer shall
             mine the loss.
+        doubted: Key -> why the loss of a sample says nothing about the model. What the fix
+            set says of a sample counts more; the others are never taken as easy ones.
         sources: The fix set's digest is filled in where it is not known.
         settings: How to make it.
 
@@ -107,7 +111,7 @@ def make_recipe(
     found = [case for case in cases if case.role == "hard"]
     hard, warnings = _capped(found, settings)
     wanted = round(settings.easy_per_hard * len(hard))
-    taken = {case.row.sample_key for case in cases}
+    taken = {case.row.sample_key for case in cases} | doubted.keys()
     mixed = _choose_easy(easy, taken, wanted, settings)
     if len(mixed) < wanted:
         warnings.append(f"Easy samples found: {len(mixed):,} of {wanted:,} wanted.")
@@ -123,7 +127,7 @@ def make_recipe(
     return Recipe(
         samples=tuple(sorted(samples, key=lambda sample: sample.key)),
         class_weights=class_balanced_weights(counts, beta=settings.beta),
-        ignore=_ignored(cases, aside),
+        ignore=_ignored(cases, aside, doubted),
         collection=_plan(found, settings),
         warnings=tuple(warnings),
         sources=sources,
@@ -268,14 +272,17 @@ def _counted(
 
 
 def _ignored(
-    cases: Sequence[_Case], held: Sequence[tuple[FixRow, str]]
+    cases: Sequence[_Case],
+    held: Sequence[tuple[FixRow, str]],
+    doubted: Mapping[str, str],
 ) -> dict[str, str]:
     """Return key -> why the loss of a sample says nothing about the model."""
     aside = {
         row.sample_key: _UNTOLD[reason] for row, reason in held if reason in _UNTOLD
     }
     known = {case.row.sample_key: case.reason for case in cases}
-    return {key: reason for key, reason in (aside | known).items() if reason}
+    said = {**doubted, **aside, **known}
+    return {key: reason for key, reason in said.items() if reason}
 
 
 def _capped(

@@ -1,4 +1,4 @@
-"""The sign of life of a worker that scans a shard, or trains."""
+"""The sign of life of a worker that scans a shard, trains, or makes something."""
 
 from __future__ import annotations
 

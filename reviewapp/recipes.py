@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, F
 
 from mining.artefact import iter_columns
 from mining.exceptions import ArtefactError
@@ -19,7 +19,16 @@ from mining.recipe import Recipe, Sources
 from mining.recipe_making import EasySample
 from mining.types import ScanSettings
 from reviewapp.candidates import scans_over
-from reviewapp.models import Dataset, FixSet, Sample, Scan, Split
+from reviewapp.models import (
+    Dataset,
+    DismissReason,
+    Finding,
+    FixSet,
+    Review,
+    Sample,
+    Scan,
+    Split,
+)
 from reviewapp.storage import fetch_file, scratch_folder
 
 CONFUSIONS: Final = 200  # of the summary
@@ -101,6 +110,37 @@ def train_counts(dataset: Dataset) -> dict[str, int]:
     samples = Sample.objects.filter(dataset=dataset).present().in_split(Split.TRAIN)
     rows = samples.order_by().values_list("label__name").annotate(n=Count("id"))
     return dict(rows)
+
+
+def doubted(dataset: Dataset) -> dict[str, str]:
+    """Return key -> why, of samples of the train split that nobody can learn from.
+
+    Those whose finding a standing verdict dismissed as ambiguous or out of scope, while
+    their image and label are still the same.
+    """
+    last = (
+        Review.objects.for_dataset(dataset)
+        .standing()
+        .filter(
+            finding__review_state=Finding.ReviewState.DISMISSED,
+            finding__sample__split=Split.TRAIN,
+            finding__sample__removed_at=None,
+            finding__sample__digest=F("finding__digest"),
+            finding__sample__label=F("finding__true_label"),
+        )
+        .order_by("finding_id", "-id")
+        .distinct("finding_id")
+        .values_list("finding__sample__key", "reason", "causes")
+    )
+    return {
+        key: why
+        for key, reason, causes in last.iterator(chunk_size=ROWS)
+        for why in UNLEARNABLE
+        if why in (reason, *causes)
+    }
+
+
+UNLEARNABLE: Final = (DismissReason.OUT_OF_SCOPE.value, DismissReason.AMBIGUOUS.value)
 
 
 def easy_samples(

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional
 from mining.exceptions import MiningError
 from mining.predictors import Normaliser, resolve_device, resolve_precision
 from mining.training.batches import Batch, Batches, seed_of
-from mining.training.losses import focal_loss, hard_example_loss
+from mining.training.losses import SHARE, focal_loss, hard_example_loss, hardest
 from mining.training.settings import (
     EpochFigures,
     OnEpoch,
@@ -177,19 +178,44 @@ class Loop:
 
     def _gradients(self, batch: Batch, number: int) -> float:
         """Fill in the gradients of a batch; return its loss."""
-        torch.manual_seed(seed_of(self._settings.seed, f"step {number}"))
-        self._optimizer.zero_grad()
+        seed = seed_of(self._settings.seed, f"step {number}")
         weights = self._class_weights[batch.labels].double()
         if self._settings.loss == "hard_examples":
+            if len(batch) > self.run.micro:
+                torch.manual_seed(seed)
+                batch = self._hardest_alone(batch)
             weights = weights * ~batch.ignored
+        torch.manual_seed(seed)
+        self._optimizer.zero_grad()
         total, start, summed = float(weights.sum()), 0, 0.0
         for part in batch.split(self.run.micro):
             share = float(weights[start : start + len(part)].sum()) / (total or 1.0)
             start += len(part)
-            loss = self._loss(self._logits(part), part) * share
+            is_whole = len(part) == len(batch)
+            loss = self._loss(self._logits(part), part, is_whole=is_whole) * share
             loss.backward()  # type: ignore[no-untyped-call]
             summed += float(loss.detach())
         return summed
+
+    @torch.no_grad()
+    def _hardest_alone(self, batch: Batch) -> Batch:
+        """Return a batch of several parts with all ignored but its hardest samples.
+
+        What is hard is known only when all parts went through the network once.
+        """
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        losses = [
+            functional.cross_entropy(
+                self._logits(part), part.labels.to(self.device), reduction="none"
+            ).cpu()
+            for part in batch.split(self.run.micro)
+        ]
+        # The statistics of norms, which the same parts are about to change.
+        for buffer, value in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(value)
+        ignored = torch.ones_like(batch.ignored)
+        ignored[hardest(torch.cat(losses), ignore=batch.ignored)] = False
+        return replace(batch, ignored=ignored)
 
     def _logits(self, part: Batch) -> torch.Tensor:
         pixels = part.pixels
@@ -206,14 +232,21 @@ class Loop:
         logits: torch.Tensor = getattr(output, "logits", output)
         return logits.float()
 
-    def _loss(self, logits: torch.Tensor, part: Batch) -> torch.Tensor:
+    def _loss(
+        self, logits: torch.Tensor, part: Batch, *, is_whole: bool
+    ) -> torch.Tensor:
         labels = part.labels.to(self.device)
         weights = self._class_weights.to(self.device)
         if self._settings.loss == "focal":
             return focal_loss(logits, labels, class_weights=weights)
         if self._settings.loss == "hard_examples":
+            # Of a part of a batch, all but the hardest are ignored by now.
             return hard_example_loss(
-                logits, labels, ignore=part.ignored, class_weights=weights
+                logits,
+                labels,
+                share=SHARE if is_whole else 1.0,
+                ignore=part.ignored,
+                class_weights=weights,
             )
         return functional.cross_entropy(logits, labels, weight=weights)
 

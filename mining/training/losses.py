@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch.nn import functional
 
 from mining.checks import number, whole
+
+SHARE: Final = 0.25
 
 
 def focal_loss(
@@ -47,7 +50,7 @@ def hard_example_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,
     *,
-    share: float = 0.25,
+    share: float = SHARE,
     at_most: int | None = None,
     ignore: torch.Tensor | None = None,
     class_weights: torch.Tensor | None = None,
@@ -78,14 +81,32 @@ def hard_example_loss(
         whole("at_most", at_most, 1, 2**31)
     losses = functional.cross_entropy(logits, labels, reduction="none")  # (N,)
     weights = _of_samples(class_weights, labels, losses)
-    if ignore is not None:
-        kept = ~ignore.to(losses.device)
-        losses, weights = losses[kept], weights[kept]
-    if not len(losses):
+    chosen = hardest(losses.detach(), share=share, at_most=at_most, ignore=ignore)
+    if not len(chosen):
         return logits.sum() * 0  # a loop may still call backward
-    count = min(math.ceil(share * len(losses)), at_most or len(losses))
-    hardest = losses.topk(count).indices
-    return _mean(losses[hardest], weights[hardest])
+    return _mean(losses[chosen], weights[chosen])
+
+
+def hardest(
+    losses: torch.Tensor,
+    *,
+    share: float = SHARE,
+    at_most: int | None = None,
+    ignore: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the places that `hard_example_loss` takes, int64, the hardest first.
+
+    Args:
+        losses: float (N,), cross entropy of each sample.
+        share: As there.
+        at_most: As there.
+        ignore: As there.
+    """
+    kept = torch.arange(len(losses), device=losses.device)
+    if ignore is not None:
+        kept = kept[~ignore.to(losses.device)]
+    count = min(math.ceil(share * len(kept)), at_most or len(kept))
+    return kept[losses[kept].topk(count).indices]
 
 
 def _of_samples(

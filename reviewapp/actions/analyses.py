@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from reviewapp.actions.makings import ask_again, make, requeue_silent
 from reviewapp.analysing import slices_of, thresholds_of
-from reviewapp.exceptions import Refused, plain_message
+from reviewapp.exceptions import Refused
 from reviewapp.models import Analysis, Scan
 from reviewapp.models.events import record
 from reviewapp.persistence import waiting_for_nobody
@@ -19,10 +18,7 @@ from reviewapp.persistence import waiting_for_nobody
 if TYPE_CHECKING:
     from reviewapp.models import User
 
-logger = logging.getLogger(__name__)
-
 State, What = Analysis.State, Analysis.What
-LEASE: Final = timedelta(minutes=15)  # ten million samples take three
 LATELY: Final = timedelta(days=1)  # what is older is analysed when somebody asks
 
 
@@ -41,13 +37,13 @@ def start_analyses(*, scan: Scan, by: User | None) -> list[Analysis]:
             "done, or resume it."
         )
     now = timezone.now()
-    asked = {"state": State.QUEUED, "requested_by": by, "requested_at": now}
+    asked = {"requested_by": by, "requested_at": now}
     with transaction.atomic():
         Analysis.objects.bulk_create(
             [Analysis(scan=scan, what=what, **asked) for what in What],
             ignore_conflicts=True,
         )
-        scan.analyses.idle().update(**asked, message="")
+        ask_again(rows=scan.analyses.all(), by=by, at=now)
         record("analysis started", scan, dataset=scan.dataset, actor=by)
     return list(scan.analyses.lean().order_by("-what"))  # thresholds are quick
 
@@ -77,16 +73,8 @@ def analyse_new_scans() -> list[int]:
 
 
 def requeue_silent_analyses() -> list[int]:
-    """Give analyses of dead workers back and return the ids to enqueue again.
-
-    Those that wait longer than a shard's lease are among them: their message may be lost.
-    """
-    now = timezone.now()
-    running = Analysis.objects.filter(state=State.RUNNING)
-    running.filter(heartbeat_at__lt=now - LEASE).update(state=State.QUEUED)
-    lost = now - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
-    waiting = Analysis.objects.filter(state=State.QUEUED, requested_at__lt=lost)
-    return list(waiting.order_by("pk").values_list("pk", flat=True))
+    """Give analyses of dead workers back and return the ids to enqueue again."""
+    return requeue_silent(kind=Analysis)
 
 
 def run_analysis(*, analysis: Analysis) -> Analysis:
@@ -94,29 +82,12 @@ def run_analysis(*, analysis: Analysis) -> Analysis:
 
     Does nothing unless the analysis is queued.
     """
-    mine = timezone.now()
-    claimed = Analysis.objects.filter(pk=analysis.pk, state=State.QUEUED).update(
-        state=State.RUNNING, heartbeat_at=mine
-    )
-    if claimed:
-        # One that was given up, but lives on, must not write over its successor.
-        held = Analysis.objects.filter(
-            pk=analysis.pk, state=State.RUNNING, heartbeat_at=mine
-        )
-        held.update(**_outcome(analysis), finished_at=timezone.now())
-    analysis.refresh_from_db()
-    return analysis
+    return make(making=analysis, outcome=lambda _: _outcome(analysis))
 
 
 def _outcome(analysis: Analysis) -> dict[str, Any]:
     """Return the columns that a run sets."""
-    try:
-        if analysis.what == What.SLICES:
-            found: dict[str, Any] = {"figures": slices_of(analysis.scan)}
-        else:
-            figures, counts = thresholds_of(analysis.scan)
-            found = {"figures": figures, "counts": counts}
-    except Exception as error:
-        logger.exception("%s failed", analysis)
-        return {"state": State.FAILED, "message": plain_message(error)}
-    return {"state": State.DONE, "message": "", **found}
+    if analysis.what == What.SLICES:
+        return {"figures": slices_of(analysis.scan)}
+    figures, counts = thresholds_of(analysis.scan)
+    return {"figures": figures, "counts": counts}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from mining.compare import NothingToCompare
 from mining.pairing import ScansDiffer
+from reviewapp.actions.makings import ask_again, make, requeue_silent
 from reviewapp.comparing import (
     compare_scans,
     details_of,
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 State = Comparison.State
-LEASE: Final = timedelta(minutes=15)  # ten million samples take three
 
 
 def start_comparison(
@@ -60,11 +58,8 @@ def start_comparison(
             common=common,
             defaults={"requested_by": by, "requested_at": now},
         )
-        again = (
-            Comparison.objects.idle()
-            .filter(pk=comparison.pk)
-            .update(state=State.QUEUED, message="", requested_by=by, requested_at=now)
-        )
+        same = Comparison.objects.filter(pk=comparison.pk)
+        again = ask_again(rows=same, by=by, at=now)
         if is_new or again:
             record("comparison started", comparison, dataset=baseline.dataset, actor=by)
     comparison.refresh_from_db()
@@ -72,16 +67,8 @@ def start_comparison(
 
 
 def requeue_silent_comparisons() -> list[int]:
-    """Give comparisons of dead workers back and return the ids to enqueue again.
-
-    Those that wait longer than a shard's lease are among them: their message may be lost.
-    """
-    now = timezone.now()
-    running = Comparison.objects.filter(state=State.RUNNING)
-    running.filter(heartbeat_at__lt=now - LEASE).update(state=State.QUEUED)
-    lost = now - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
-    waiting = Comparison.objects.filter(state=State.QUEUED, requested_at__lt=lost)
-    return list(waiting.order_by("pk").values_list("pk", flat=True))
+    """Give comparisons of dead workers back and return the ids to enqueue again."""
+    return requeue_silent(kind=Comparison)
 
 
 def run_comparison(*, comparison: Comparison) -> Comparison:
@@ -89,20 +76,7 @@ def run_comparison(*, comparison: Comparison) -> Comparison:
 
     Does nothing unless the comparison is queued.
     """
-    mine = timezone.now()
-    claimed = Comparison.objects.filter(pk=comparison.pk, state=State.QUEUED).update(
-        state=State.RUNNING, heartbeat_at=mine
-    )
-    comparison.refresh_from_db()
-    if not claimed:
-        return comparison
-    # One that was given up, but lives on, must not write over its successor.
-    held = Comparison.objects.filter(
-        pk=comparison.pk, state=State.RUNNING, heartbeat_at=mine
-    )
-    held.update(**_outcome(comparison), finished_at=timezone.now())
-    comparison.refresh_from_db()
-    return comparison
+    return make(making=comparison, outcome=lambda _: _outcome(comparison))
 
 
 def _outcome(comparison: Comparison) -> dict[str, Any]:
@@ -123,8 +97,6 @@ def _outcome(comparison: Comparison) -> dict[str, Any]:
         logger.exception("%s failed", comparison)
         return _without_figures(State.FAILED, error, {})
     return {
-        "state": State.DONE,
-        "message": "",
         "figures": figures_of(compared),
         "details": details_of(compared),
     }

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import time
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
 from reviewapp.actions.confusions import update_ledger
+from reviewapp.actions.makings import Hold, make, requeue_silent
 from reviewapp.actions.standings import note_exported
-from reviewapp.exceptions import Refused, plain_message
+from reviewapp.exceptions import Refused
 from reviewapp.exporting import write_export
 from reviewapp.models import Export, Finding, FixSet, RegisteredModel
 from reviewapp.models.events import record
@@ -23,10 +20,6 @@ from reviewapp.storage import scratch_folder, store_file
 
 if TYPE_CHECKING:
     from reviewapp.models import User
-    from reviewapp.models.exports import ExportQuerySet
-
-
-logger = logging.getLogger(__name__)
 
 
 def request_export(*, fix_set: FixSet, format: str, by: User) -> Export:
@@ -75,77 +68,36 @@ def _check_has_content(fix_set: FixSet, format: Export.Format) -> None:
 
 
 def requeue_silent_exports() -> list[int]:
-    """Give exports of dead workers back and return the ids to enqueue again.
-
-    Those that wait longer than a lease are among them: their message may be lost.
-    """
-    lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
-    Export.objects.filter(state=Export.State.RUNNING, heartbeat_at__lt=lost).update(
-        state=Export.State.QUEUED
-    )
-    waiting = Export.objects.filter(state=Export.State.QUEUED, created_at__lt=lost)
-    return list(waiting.order_by("pk").values_list("pk", flat=True))
+    """Give exports of dead workers back and return the ids to enqueue again."""
+    return requeue_silent(kind=Export)
 
 
 def run_export(*, export: Export) -> Export:
     """Write the file and store it; the same frozen set always gives the same bytes.
 
-    Does nothing unless the export is queued. Who was given up, but lives on, writes
-    nothing over a successor.
+    Does nothing unless the export is queued.
     """
-    claimed = Export.objects.filter(pk=export.pk, state=Export.State.QUEUED).update(
-        state=Export.State.RUNNING, heartbeat_at=timezone.now(), done=0
-    )
-    export.refresh_from_db()
-    if not claimed:
-        return export
-    try:
-        with scratch_folder() as folder:
-            path = folder / "export"
-            with path.open("wb") as file:
-                write_export(export, file, _progress(export))
-            with path.open("rb") as file:
-                export.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            export.size = path.stat().st_size
-            name = f"exports/{export.fix_set_id}/{export.pk}.{export.suffix}"
-            store_file(name, path)
-        export.state, export.file = Export.State.DONE, name
-        export.done = export.fix_set.size
-    except Exception as error:
-        logger.exception("%s failed", export)
-        export.state, export.message = Export.State.FAILED, plain_message(error)
-    with transaction.atomic():
-        names = ("state", "file", "size", "sha256", "message", "done")
-        columns = {name: getattr(export, name) for name in names}
-        ended = _held(export).update(**columns, finished_at=timezone.now())
-        export.refresh_from_db()
-        if ended and export.state == Export.State.DONE:
-            _tell_ledger(export)
-    return export
+    return make(making=export, outcome=partial(_written, export), then=_tell_ledger)
 
 
-def _held(export: Export) -> ExportQuerySet:
-    """Return the export while it is this worker's: it wrote the last sign of life."""
-    running = Export.objects.filter(pk=export.pk, state=Export.State.RUNNING)
-    return running.filter(heartbeat_at=export.heartbeat_at)
-
-
-def _progress(export: Export) -> Callable[[int], None]:
-    """Return what notes how many items are written, every second, and that it lives."""
-    last = time.monotonic()
-
-    def advance(done: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 1:
-            last, now = time.monotonic(), timezone.now()
-            _held(export).update(done=done, heartbeat_at=now)
-            export.heartbeat_at = now
-
-    return advance
+def _written(export: Export, hold: Hold) -> dict[str, Any]:
+    """Return the columns of an export whose file is in the storage."""
+    name = f"exports/{export.fix_set_id}/{export.pk}.{export.suffix}"
+    with scratch_folder() as folder:
+        path = folder / "export"
+        with path.open("wb") as file:
+            write_export(export, file, lambda done: hold.tell(done=done))
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = path.stat().st_size
+        store_file(name, path)
+    return {"file": name, "size": size, "sha256": sha256, "done": export.fix_set.size}
 
 
 def _tell_ledger(export: Export) -> None:
     """Say of the confusions in an exported set that their fix is on its way."""
+    if export.state != Export.State.DONE:
+        return
     fix_set = export.fix_set
     others = fix_set.exports.filter(state=Export.State.DONE).exclude(pk=export.pk)
     claimed = others.exists() or fix_set.trained_versions.exists()

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
 from mining.fixset import fix_set_digest
 from mining.guards import REASONS
@@ -115,7 +116,8 @@ def freeze_fix_set(
 ) -> FixSet:
     """Freeze the confirmed and relabelled ones of `findings`, with a digest.
 
-    Its recipe is queued with it; the caller enqueues `make_recipe`.
+    Its recipe is queued with it; the caller enqueues `make_recipe`. What changes while the
+    set is being frozen marks it stale, as a later change does.
 
     Args:
         dataset: Whose findings.
@@ -127,13 +129,15 @@ def freeze_fix_set(
         settings: Of its first recipe.
 
     Raises:
-        Refused: The name is taken or empty, or there is nothing to freeze.
+        Refused: The name is taken or empty, there is nothing to freeze, or the data set is
+            being registered at this moment.
     """
     name = name.strip()
     if not name:
         raise Refused("Give the fix set a name.")
     try:
         with transaction.atomic():
+            _keep_registrations_out(dataset)
             fix_set = FixSet.objects.create(
                 dataset=dataset, name=name, filter=filter or {}, created_by=by
             )
@@ -144,6 +148,7 @@ def freeze_fix_set(
                 "fix set frozen", fix_set, dataset=dataset, actor=by, size=fix_set.size
             )
             start_recipe(fix_set=fix_set, settings=settings or RecipeSettings(), by=by)
+            _mark_what_changed(fix_set)
     except IntegrityError:
         raise Refused(f"There is already a fix set named {name!r}.") from None
     return fix_set
@@ -196,3 +201,68 @@ _COLUMNS: Final = {
 def _columns(fix_set: FixSet, one: Picked) -> tuple[object, ...]:
     ids = (fix_set.pk, one.finding, one.sample)
     return (*ids, *(getattr(one, name) for name in list(_COLUMNS)[3:]))
+
+
+def _keep_registrations_out(dataset: Dataset) -> None:
+    """Have a registration wait until the set is committed.
+
+    It writes all labels before it touches a sample, so one label is lock enough. Without
+    it, the two would wait for each other's samples, which each takes in another order.
+
+    Raises:
+        Refused: One is writing now.
+    """
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(ONE_LABEL, [dataset.pk])
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        raise Refused(
+            f"{dataset} is being registered. Nothing was frozen. Freeze when that is done."
+        ) from error
+
+
+def _mark_what_changed(fix_set: FixSet) -> None:
+    """Mark a set stale of which something changed after it was chosen.
+
+    The triggers that mark sets see only those that are committed. Every verdict, undo and
+    relabel locks its sample before anything else (`settling.LOCK`). So with all samples
+    locked, in the same order, each of them has either ended, and is seen here; or waits
+    until the set is committed, and its trigger sees the set.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK, [fix_set.pk])
+        # A statement of its own: it sees what those have written that were waited for.
+        cursor.execute(CHANGED, [fix_set.pk])
+
+
+# Shared: two sets may be frozen at once.
+ONE_LABEL: Final = """
+SELECT id FROM reviewapp_label
+ WHERE dataset_id = %s ORDER BY id LIMIT 1 FOR SHARE NOWAIT
+"""
+
+LOCK: Final = """
+SELECT count(*) FROM (
+  SELECT FROM reviewapp_sample
+   WHERE id IN (SELECT sample_id FROM reviewapp_fixitem WHERE fix_set_id = %s)
+   ORDER BY id FOR SHARE) locked
+"""
+
+CHANGED: Final = """
+SELECT reviewapp_say_stale(
+         array_agg(i.fix_set_id), array_agg(i.sample_key),
+         array_agg(i.sample_key || ' changed while the set was being frozen'))
+  FROM reviewapp_fixitem i
+  JOIN reviewapp_sample s ON s.id = i.sample_id
+  JOIN reviewapp_label l ON l.id = s.label_id
+ WHERE i.fix_set_id = %s
+   AND (s.removed_at IS NOT NULL OR s.digest <> i.digest OR l.name <> i.label
+        OR i.reviewed_at IS DISTINCT FROM (
+             SELECT r.created_at FROM reviewapp_review r
+              WHERE r.finding_id = i.finding_id
+                AND NOT EXISTS (SELECT FROM reviewapp_undo u WHERE u.review_id = r.id)
+              ORDER BY r.id DESC LIMIT 1))
+HAVING count(*) > 0
+"""

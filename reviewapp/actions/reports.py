@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from reviewapp.exceptions import Refused, plain_message
+from reviewapp.actions.makings import ask_again, make, requeue_silent
+from reviewapp.actions.telling import tell_of_report
+from reviewapp.exceptions import Refused
 from reviewapp.models import Report, Scan, TrainingRun
 from reviewapp.models.events import record
 from reviewapp.persistence import waiting_for_nobody
@@ -20,10 +20,7 @@ from reviewapp.reporting import figures_of
 if TYPE_CHECKING:
     from reviewapp.models import User
 
-logger = logging.getLogger(__name__)
-
 State = Report.State
-LEASE: Final = timedelta(minutes=15)  # as long as a comparison has
 LATELY: Final = timedelta(days=30)  # what is older is made when somebody asks
 
 
@@ -47,11 +44,8 @@ def start_report(*, run: TrainingRun, by: User | None) -> Report:
         report, is_new = Report.objects.get_or_create(
             run=run, defaults={"requested_by": by, "requested_at": now}
         )
-        again = (
-            Report.objects.idle()
-            .filter(pk=report.pk)
-            .update(state=State.QUEUED, message="", requested_by=by, requested_at=now)
-        )
+        same = Report.objects.filter(pk=report.pk)
+        again = ask_again(rows=same, by=by, at=now)
         if is_new or again:
             record("report started", run, dataset=run.dataset, actor=by)
     report.refresh_from_db()
@@ -82,42 +76,21 @@ def report_new_runs() -> list[int]:
 
 
 def requeue_silent_reports() -> list[int]:
-    """Give reports of dead workers back and return the ids to enqueue again.
-
-    Those that wait longer than a shard's lease are among them: their message may be lost.
-    """
-    now = timezone.now()
-    running = Report.objects.filter(state=State.RUNNING)
-    running.filter(heartbeat_at__lt=now - LEASE).update(state=State.QUEUED)
-    lost = now - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
-    waiting = Report.objects.filter(state=State.QUEUED, requested_at__lt=lost)
-    return list(waiting.order_by("pk").values_list("pk", flat=True))
+    """Give reports of dead workers back and return the ids to enqueue again."""
+    return requeue_silent(kind=Report, then=_tell)
 
 
 def run_report(*, report: Report) -> Report:
-    """Make a report and keep what it says, or why it could not be made.
+    """Make a report, keep what it says, or why it could not be made, and tell of it.
 
     Does nothing unless the report is queued.
     """
-    mine = timezone.now()
-    claimed = Report.objects.filter(pk=report.pk, state=State.QUEUED).update(
-        state=State.RUNNING, heartbeat_at=mine
+    return make(
+        making=report,
+        outcome=lambda _: {"figures": figures_of(report.run)},
+        then=_tell,
     )
-    if claimed:
-        # One that was given up, but lives on, must not write over its successor.
-        held = Report.objects.filter(
-            pk=report.pk, state=State.RUNNING, heartbeat_at=mine
-        )
-        held.update(**_outcome(report), finished_at=timezone.now())
-    report.refresh_from_db()
-    return report
 
 
-def _outcome(report: Report) -> dict[str, Any]:
-    """Return the columns that a run sets."""
-    try:
-        figures = figures_of(report.run)
-    except Exception as error:
-        logger.exception("%s failed", report)
-        return {"state": State.FAILED, "message": plain_message(error)}
-    return {"state": State.DONE, "message": "", "figures": figures}
+def _tell(report: Report) -> None:
+    tell_of_report(report=report)

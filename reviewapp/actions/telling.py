@@ -1,4 +1,4 @@
-"""What there is to tell: of scans and trainings that ended, of what is back, of a gate."""
+"""What there is to tell: of scans, trainings and reports, of what is back, of a gate."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from reviewapp.models import (
     ConfusionEvent,
     Notice,
     NoticeKind,
+    Report,
     Scan,
     TrainingRun,
 )
@@ -175,19 +176,51 @@ def tell_of_training(*, run: TrainingRun) -> None:
         title=f"Training run {run.pk} of {parent} {TRAINED[run.is_done]}{made}",
         lines=[run.message] if run.message else [],
         path=reverse("training-detail", args=[run.dataset.slug, run.pk]),
+        data=_made_by(run),
+    )
+
+
+def tell_of_report(*, report: Report) -> None:
+    """Tell that a report was made, or could not be; call it in the transaction of that."""
+    run = report.run
+    if not is_wanted(run.dataset, NoticeKind.REPORT):
+        return
+    is_done = report.state == Report.State.DONE
+    claim = report.figures["claim"] if is_done else None
+    asked = [f"The training was asked for by {run.requested_by}."]
+    said = [claim["text"], claim["control"]] if claim else [report.message]
+    tell(
+        dataset=run.dataset,
+        kind=NoticeKind.REPORT,
+        title=f"The report of training run {run.pk} of {run.parent} {TRAINED[is_done]}",
+        lines=[line for line in said if line] + (asked if run.requested_by else []),
+        path=reverse("report-detail", args=[run.dataset.slug, run.pk]),
         data={
-            "run": {
-                "id": run.pk,
-                "state": run.state,
-                "message": run.message,
-                "control": run.is_control,
-                "epochs": len(run.epochs),
+            "report": {
+                "state": report.state,
+                "message": report.message,
+                "claim": claim,
             },
-            "model": parent.registered_model.name,
-            "parent": parent.number,
-            "version": run.version.number if run.version else None,
+            **_made_by(run),
         },
     )
+
+
+def _made_by(run: TrainingRun) -> dict[str, Any]:
+    """Return a training run for programs; names are null where there is none."""
+    return {
+        "run": {
+            "id": run.pk,
+            "state": run.state,
+            "message": run.message,
+            "control": run.is_control,
+            "epochs": len(run.epochs),
+            "requested_by": run.requested_by and run.requested_by.username,
+        },
+        "model": run.parent.registered_model.name,
+        "parent": run.parent.number,
+        "version": run.version.number if run.version else None,
+    }
 
 
 TRAINED: Final = {True: "is done", False: "failed"}

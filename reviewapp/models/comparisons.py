@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
 from reviewapp.models.datasets import Dataset
+from reviewapp.models.makings import Making, MakingQuerySet
 from reviewapp.models.scans import Scan
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _HEAVY_OF_SCAN = (
 )
 
 
-class ComparisonQuerySet(models.QuerySet["Comparison"]):
+class ComparisonQuerySet(MakingQuerySet["Comparison"]):
     """Vocabulary for comparisons."""
 
     def visible_to(self, user: User) -> ComparisonQuerySet:
@@ -42,10 +42,6 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
         """Keep those with these labels, of all samples or of the common ones."""
         return self.filter(labels=labels, common=common)
 
-    def idle(self) -> ComparisonQuerySet:
-        """Leave out those that wait or are being made."""
-        return self.exclude(state__in=Comparison.ACTIVE)
-
     def newest_first(self) -> ComparisonQuerySet:
         """Order by age, the latest first."""
         return self.order_by("-id")
@@ -61,13 +57,13 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
         )
 
 
-class Comparison(models.Model):
+class Comparison(Making):
     """One scan against another on the same samples; facts, written by a worker.
 
     What people decide later does not change them: they are made again when asked for.
     """
 
-    class State(models.TextChoices):
+    class State(models.TextChoices):  # one more
         QUEUED = "queued", "queued"
         RUNNING = "running", "running"
         DONE = "done", "done"
@@ -78,7 +74,7 @@ class Comparison(models.Model):
         CORRECTED = "corrected", "corrected labels"
         ORIGINAL = "original", "original labels"
 
-    ACTIVE = (State.QUEUED, State.RUNNING)
+    KEPT = "The scans are kept, and so is what was found before."
 
     baseline = models.ForeignKey(Scan, models.CASCADE, related_name="+")
     candidate = models.ForeignKey(Scan, models.CASCADE, related_name="+")
@@ -93,13 +89,7 @@ class Comparison(models.Model):
     details: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict, help_text="Images, classes and confusions, or what differs"
     )
-    message = models.TextField(blank=True)
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
     requested_at = models.DateTimeField()
-    heartbeat_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
 
     objects = ComparisonQuerySet.as_manager()
 
@@ -126,8 +116,3 @@ class Comparison(models.Model):
 
     def __str__(self) -> str:
         return f"scan {self.candidate_id} against scan {self.baseline_id}"
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it still waits or runs."""
-        return self.state in self.ACTIVE

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils.text import slugify
 
 from reviewapp.models.datasets import Dataset
 from reviewapp.models.fixsets import FixSet
+from reviewapp.models.makings import Making, MakingQuerySet
 
 
-class ExportQuerySet(models.QuerySet["Export"]):
+class ExportQuerySet(MakingQuerySet["Export"]):
     """Vocabulary for exports."""
 
     def for_dataset(self, dataset: Dataset) -> ExportQuerySet:
@@ -23,7 +23,7 @@ class ExportQuerySet(models.QuerySet["Export"]):
         return self.select_related("fix_set__dataset", "requested_by")
 
 
-class Export(models.Model):
+class Export(Making):
     """One file made from a frozen fix set."""
 
     class Format(models.TextChoices):
@@ -62,26 +62,16 @@ class Export(models.Model):
         ),
     }
 
-    class State(models.TextChoices):
-        QUEUED = "queued", "queued"
-        RUNNING = "running", "running"
-        DONE = "done", "done"
-        FAILED = "failed", "failed"
+    ASKED_AT = "created_at"
+    KEPT = "Nothing was exported; the fix set is kept."
 
     fix_set = models.ForeignKey(FixSet, models.CASCADE, related_name="exports")
     format = models.CharField(max_length=11, choices=Format)
-    state = models.CharField(max_length=7, choices=State, default=State.QUEUED)
     done = models.PositiveIntegerField(default=0, help_text="Items written so far")
     file = models.TextField(blank=True, help_text="Name in the storage")
     size = models.BigIntegerField(default=0, help_text="Bytes")
     sha256 = models.CharField(max_length=64, blank=True)
-    message = models.TextField(blank=True)
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
     created_at = models.DateTimeField(auto_now_add=True)
-    heartbeat_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
 
     objects = ExportQuerySet.as_manager()
 
@@ -122,11 +112,6 @@ class Export(models.Model):
         return [
             (kind.value, str(kind.label), cls.ABOUT[kind][1]) for kind in cls.Format
         ]
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it still waits or runs."""
-        return self.state in (self.State.QUEUED, self.State.RUNNING)
 
     @property
     def suffix(self) -> str:

@@ -63,6 +63,7 @@ class Webhook(models.Model):
                         "regression",
                         "gate.failed",
                         "training.finished",
+                        "report.finished",
                     ]
                 ),
                 name="webhook_events_known",
@@ -108,6 +109,7 @@ class Notice(models.Model):
                         "regression",
                         "gate.failed",
                         "training.finished",
+                        "report.finished",
                         "test",
                     ]
                 ),

@@ -19,6 +19,7 @@ class NoticeKind(models.TextChoices):
     REGRESSION = "regression", "regression"
     GATE = "gate.failed", "gate failed"
     TRAINING = "training.finished", "training finished"
+    REPORT = "report.finished", "report finished"
     TEST = "test", "test"
 
     @staticmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from django.conf import settings as conf
 from django.db import models
 from django.db.models import Q
 from django.utils.text import slugify
@@ -14,18 +13,15 @@ from mining import recipe as mining_recipe
 from mining.recipe import Role
 from reviewapp.models.datasets import Dataset
 from reviewapp.models.fixsets import FixSet
+from reviewapp.models.makings import Making, MakingQuerySet
 
 
-class RecipeQuerySet(models.QuerySet["Recipe"]):
+class RecipeQuerySet(MakingQuerySet["Recipe"]):
     """Vocabulary for recipes."""
 
     def for_dataset(self, dataset: Dataset) -> RecipeQuerySet:
         """Keep the recipes of one data set's fix sets."""
         return self.filter(fix_set__dataset=dataset)
-
-    def active(self) -> RecipeQuerySet:
-        """Keep those that wait or are being made."""
-        return self.filter(state__in=Recipe.ACTIVE)
 
     def done(self) -> RecipeQuerySet:
         """Keep those that can be trained with."""
@@ -40,23 +36,16 @@ class RecipeQuerySet(models.QuerySet["Recipe"]):
         return self.select_related("fix_set", "requested_by").defer("content")
 
 
-class Recipe(models.Model):
+class Recipe(Making):
     """One recipe of a frozen fix set; done, it never changes, and a trigger sees to that."""
 
-    class State(models.TextChoices):
-        QUEUED = "queued", "queued"
-        RUNNING = "running", "running"
-        DONE = "done", "done"
-        FAILED = "failed", "failed"
-
-    ACTIVE = (State.QUEUED, State.RUNNING)
+    ASKED_AT = "created_at"
+    KEPT = "The fix set is kept."
 
     fix_set = models.ForeignKey(FixSet, models.CASCADE, related_name="recipes")
     settings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         help_text="The fields of `mining.recipe.RecipeSettings`"
     )
-    state = models.CharField(max_length=7, choices=State, default=State.QUEUED)
-    message = models.TextField(blank=True)
     digest = models.CharField(max_length=64, blank=True)
     summary: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict,
@@ -65,12 +54,7 @@ class Recipe(models.Model):
     content = models.TextField(
         blank=True, help_text="The JSON of `mining.recipe.Recipe`, in its one spelling"
     )
-    requested_by = models.ForeignKey(
-        conf.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
     created_at = models.DateTimeField(auto_now_add=True)
-    heartbeat_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
 
     objects = RecipeQuerySet.as_manager()
 
@@ -97,11 +81,6 @@ class Recipe(models.Model):
 
     def __str__(self) -> str:
         return f"recipe {self.pk} of {self.fix_set}"
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it still waits or is being made."""
-        return self.state in self.ACTIVE
 
     @property
     def is_done(self) -> bool:

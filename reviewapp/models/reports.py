@@ -4,56 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
 from reviewapp.models.datasets import Dataset
+from reviewapp.models.makings import Making, MakingQuerySet
 from reviewapp.models.training import TrainingRun
 
 
-class ReportQuerySet(models.QuerySet["Report"]):
+class ReportQuerySet(MakingQuerySet["Report"]):
     """Vocabulary for reports."""
 
     def for_dataset(self, dataset: Dataset) -> ReportQuerySet:
         """Keep the reports of one data set's training runs."""
         return self.filter(run__dataset=dataset)
 
-    def idle(self) -> ReportQuerySet:
-        """Leave out those that wait or are being made."""
-        return self.exclude(state__in=Report.ACTIVE)
-
     def newest_first(self) -> ReportQuerySet:
         """Order by the run, the latest first."""
         return self.order_by("-run_id")
 
 
-class Report(models.Model):
+class Report(Making):
     """The proof of one training run, made from the artefacts of its scans.
 
     What people decide later does not change it: it is made again when asked for.
     """
 
-    class State(models.TextChoices):
-        QUEUED = "queued", "queued"
-        RUNNING = "running", "running"
-        DONE = "done", "done"
-        FAILED = "failed", "failed"
-
-    ACTIVE = (State.QUEUED, State.RUNNING)
+    KEPT = "The scans are kept, and so is what the report said before."
 
     run = models.OneToOneField(TrainingRun, models.CASCADE, related_name="report")
-    state = models.CharField(max_length=7, choices=State, default=State.QUEUED)
     figures: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict, help_text="The numbers, as `reviewapp.reporting` says"
     )
-    message = models.TextField(blank=True)
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
     requested_at = models.DateTimeField()
-    heartbeat_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
 
     objects = ReportQuerySet.as_manager()
 
@@ -75,8 +58,3 @@ class Report(models.Model):
 
     def __str__(self) -> str:
         return f"report of training run {self.run_id}"
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it still waits or is being made."""
-        return self.state in self.ACTIVE

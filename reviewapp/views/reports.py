@@ -43,6 +43,28 @@ class Bars:
     after_width: float
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The rows of a table that are not all zero.
+
+    Attributes:
+        rows: The first of them.
+        total: How many there are.
+        unmoved: How many others are all zero.
+    """
+
+    rows: list[dict[str, Any]]
+    total: int
+    unmoved: int
+
+    @classmethod
+    def of(cls, rows: list[dict[str, Any]]) -> Moved:
+        """Sort out the rows of a credit."""
+        said = ("bought", "control", "fixed", "broken")
+        moved = [row for row in rows if any(row.get(name) for name in said)]
+        return cls(moved[:ROWS], len(moved), len(rows) - len(moved))
+
+
 @require_http_methods(["GET", "POST"])
 def detail(request: UserRequest, slug: str, run_id: int) -> HttpResponse:
     """Show a run's report; a POST has it made, or made again."""
@@ -137,10 +159,14 @@ def _tables(figures: dict[str, Any]) -> dict[str, Any]:
         ],
         "bars": _bars(subsets.get("untouched") or {"claimed": [], "others": []}),
         "reviewed_bars": _bars(subsets.get("reviewed", {"claimed": [], "others": []})),
+        "credited": credit and Moved.of(credit["confusions"]),
         "causes": credit
-        and [(CAUSES.get(row["cause"], row["cause"]), row) for row in credit["causes"]],
-        "credited": credit and credit["confusions"][:ROWS],
-        "rows": ROWS,
+        and Moved.of(
+            [
+                row | {"name": CAUSES.get(row["cause"], row["cause"])}
+                for row in credit["causes"]
+            ]
+        ),
     }
 
 

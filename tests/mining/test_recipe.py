@@ -160,6 +160,16 @@ def test_trainers_hear_of_what_was_held_aside_but_not_of_duplicates():
     assert recipe.sources.fix_set == fix_set_digest([row("a.png")])
 
 
+def test_what_is_doubted_outside_the_set_is_never_mined_and_never_easy():
+    pool = easy(2)
+    doubted = {pool[0].key: "ambiguous", "hard.png": "ambiguous", "train.png": "odd"}
+    recipe = make_recipe([row("hard.png")], COUNTS, easy=pool, doubted=doubted)
+    # Of what is in the set, the set's verdict counts.
+    assert recipe.ignore == {pool[0].key: "ambiguous", "train.png": "odd"}
+    roles = {sample.key: sample.role for sample in recipe.samples}
+    assert roles == {pool[1].key: "easy", "hard.png": "hard"}
+
+
 def test_the_caps_keep_the_hardest_and_say_what_they_left_out():
     rows = [row(f"{i}.png", p_true=i / 10) for i in range(5)]
     rows += [row(f"c{i}.png", predicted="coat", p_true=0.9) for i in range(3)]

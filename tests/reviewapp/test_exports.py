@@ -20,6 +20,7 @@ from reviewapp.actions.exports import (
     run_export,
 )
 from reviewapp.actions.fixsets import freeze_fix_set
+from reviewapp.actions.makings import Hold
 from reviewapp.exceptions import Refused
 from reviewapp.models import (
     Confusion,
@@ -152,9 +153,7 @@ def test_exporting_a_whole_confusion_tells_the_ledger(fix_set, reviewed, alice):
 @pytest.mark.parametrize("kind", Export.Format.values)
 def test_every_format_tells_its_progress(labelled, alice, kind, monkeypatch):
     told = []
-    monkeypatch.setattr(
-        "reviewapp.actions.exports._progress", lambda export: told.append
-    )
+    monkeypatch.setattr(Hold, "tell", lambda hold, done: told.append(done))
     export(labelled, kind, alice)
     assert told == sorted(told)
     assert told[-1] == {"recipe": 0, "patch": 1, "manifest": 1}.get(kind, 2)

@@ -21,6 +21,7 @@ from reviewapp.actions.recipes import (
     run_recipe,
     start_recipe,
 )
+from reviewapp.actions.reviews import undo
 from reviewapp.exceptions import Refused
 from reviewapp.models import Event, Finding, FixSet, Recipe, Verdict
 from reviewapp.recipes import dataset_digest
@@ -87,6 +88,47 @@ def test_a_frozen_set_has_its_recipe_made(scanned, alice):
     assert made.ignore == {four: "ambiguous", two: "label_wrong"}
     assert recipe.digest == hashlib.sha256(recipe.content.encode()).hexdigest()
     jsonschema.validate(json.loads(recipe.content), recipe_schema())
+
+
+def test_what_was_dismissed_as_ambiguous_stays_in_training_but_is_never_mined(
+    scanned, alice, rita, labels
+):
+    right = scanned.right
+    dismissed = [
+        factories.FindingFactory(
+            sample=sample, predicted_label=labels[0], digest=sample.digest,
+            registered_model=scanned.scan.model_version.registered_model,
+        )
+        for sample in right
+    ]  # fmt: skip
+    reasons = [
+        "ambiguous",
+        "out_of_scope",
+        "duplicate",
+        *["ambiguous"] * 4,
+        "",
+        "ambiguous",
+    ]
+    for finding, reason in zip(dismissed, reasons, strict=True):
+        causes = [] if reason else ["ambiguous"]
+        decide(
+            finding=finding, by=rita, verdict=Verdict.DISMISS, reason=reason,
+            causes=causes,
+        )  # fmt: skip
+    samples = scanned.dataset.samples
+    samples.filter(pk=right[3].pk).update(digest="cd" * 32)
+    samples.filter(pk=right[4].pk).update(label=labels[0])
+    samples.filter(pk=right[5].pk).update(removed_at=timezone.now())
+    undo(review=dismissed[6].reviews.get(), by=rita)
+    recipe = run_recipe(recipe=freeze(scanned, alice))
+    assert recipe.state == "done", recipe.message
+    of_the_set = {scanned.findings[n].sample.key for n in (1, 3)}
+    found = recipe.load().ignore
+    assert {key: why for key, why in found.items() if key not in of_the_set} == {
+        right[0].key: "ambiguous",
+        right[1].key: "out_of_scope",
+        right[7].key: "ambiguous",  # by its cause; the last one is of the test split
+    }
 
 
 def test_it_says_what_it_was_made_from(scanned, alice):

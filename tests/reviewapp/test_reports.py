@@ -17,7 +17,15 @@ from reviewapp.actions.reports import (
     start_report,
 )
 from reviewapp.exceptions import Refused
-from reviewapp.models import Event, Finding, Report, Sample, Scan, TrainingRun
+from reviewapp.models import (
+    Event,
+    Finding,
+    Notice,
+    Report,
+    Sample,
+    Scan,
+    TrainingRun,
+)
 from reviewapp.proving import waits_for
 from tests import factories
 from tests.comparing import lose
@@ -293,3 +301,36 @@ def test_one_that_was_given_up_does_not_write_over_its_successor(
 
     monkeypatch.setattr("reviewapp.actions.reports.figures_of", slow)
     assert made(told).state == "running"
+
+
+def test_it_is_told_with_its_claim_and_who_asked_for_the_run(
+    told, rita, webhook
+) -> None:
+    TrainingRun.objects.filter(pk=told.run.pk).update(requested_by=rita)
+    made(told)
+    notice = Notice.objects.get()
+    assert notice.kind == "report.finished"
+    run = f"training run {told.run.pk} of resnet v1"
+    assert notice.title == f"The report of {run} is done"
+    first, control, asked = notice.text.split("\n")
+    assert first.startswith("A gain: on 50 images")
+    assert control.startswith("The control, with samples drawn at random, explains")
+    assert asked == "The training was asked for by rita."
+    assert notice.path == f"/datasets/animals/training/{told.run.pk}/report/"
+    assert notice.data["report"]["claim"]["verdict"] == "gain"
+    assert notice.data["run"]["requested_by"] == "rita"
+
+
+def test_one_that_failed_or_was_given_up_is_told_too(told, webhook, settings) -> None:
+    settings.SHARD_MAX_LOSSES = 1
+    lose(told.after)
+    made(told)
+    notice = Notice.objects.get()
+    assert notice.title.endswith(" failed")
+    assert "scan again" in notice.text
+    assert notice.data["report"]["claim"] is None
+    Report.objects.update(
+        state="running", heartbeat_at=timezone.now() - timedelta(hours=1)
+    )
+    assert requeue_silent_reports() == []
+    assert "went silent over it: 1" in Notice.objects.latest("pk").text

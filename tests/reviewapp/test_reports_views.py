@@ -75,6 +75,8 @@ def test_the_first_sentence_is_the_claim_and_the_rest_has_its_numbers(
     assert bars == [("cat", "dog"), ("dog", "fox")]
     for part in ("Control", "What each fix bought", "Leakage", "pose", "night shift"):
         assert part in text
+    assert [row["label"] for row in page.context["credited"].rows] == ["cat"]
+    assert "Left out: 1 confusion with fixes that is zero throughout." in text
 
 
 def test_before_it_is_made_the_page_says_what_it_waits_for(client, version) -> None:

@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
 
 from mining.checkpoints import load_model, load_state_dict
 from mining.exceptions import BadCheckpoint, MiningError
@@ -312,49 +311,6 @@ def test_an_unreadable_val_split_is_none(farm):
     trained = farm.retrain(replace(QUICK, epochs=1))
     assert trained.epochs[0].val_loss is None
     assert (trained.best_epoch, trained.val_samples) == (1, 0)
-
-
-class Plain(nn.Sequential):
-    """A network without statistics of a batch, whose gradients so add up exactly."""
-
-    def __init__(self):
-        super().__init__(nn.Flatten(), nn.Linear(64, 3))
-        nn.init.zeros_(self[1].weight)
-        nn.init.zeros_(self[1].bias)
-
-
-@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
-def test_a_batch_that_does_not_fit_is_halved_with_the_same_gradients(
-    farm, monkeypatch, loss
-):
-    monkeypatch.setattr(trainer, "load_network", lambda *_: Plain())
-    keys = [item.key for item in farm.samples("train")]
-    asked = recipe(farm.line(keys[0]), class_weights={"cat": 0.2, "owl": 2.0})
-    settings = replace(QUICK, epochs=2, loss=loss, precision="float32")
-    assert farm.retrain(settings, recipe=asked).batch_size == 8
-    whole = safetensors.torch.load(farm.out.read_bytes())
-    farm.state.forget()
-    logits = Loop._logits
-
-    def narrow(self, part):
-        if len(part) > 3:
-            raise torch.OutOfMemoryError
-        return logits(self, part)
-
-    monkeypatch.setattr(Loop, "_logits", narrow)
-    assert farm.retrain(settings, recipe=asked).batch_size == 2
-    for name, value in safetensors.torch.load(farm.out.read_bytes()).items():
-        torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-6)
-
-
-def test_it_gives_up_when_not_even_one_image_fits(farm, monkeypatch):
-    def full(self, part):
-        raise torch.OutOfMemoryError
-
-    monkeypatch.setattr(Loop, "_logits", full)
-    with pytest.raises(MiningError, match="memory does not hold"):
-        farm.retrain()
-    assert not farm.out.exists()
 
 
 def test_a_torchvision_network_trains_on_single_images(farm):
