@@ -6,31 +6,25 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from django.core.files import File
-from django.core.files.storage import default_storage
 
 from mining.exceptions import MiningError
 from mining.sources import url_for
 from mining.training.folds import FoldSample, OutOfFold, out_of_fold
 from mining.training.settings import TrainSample, TrainSettings
-from reviewapp.actions.folds import (
-    are_folds_held,
-    beat_folds,
-    begin_import,
-    finish_folds,
-)
+from reviewapp.actions.folds import begin_import, finish_folds
 from reviewapp.actions.imports import request_import
+from reviewapp.actions.runs import forget_states
 from reviewapp.exceptions import Refused
 from reviewapp.importing import run_import
 from reviewapp.models import FoldRun, Import, Sample, Scan, Split
 from reviewapp.persistence import outlast
-from reviewapp.pulse import Heart
-from reviewapp.storage import delete_files, scratch_folder, storage_errors, store_bytes
+from reviewapp.running import Steps, TakenAway, load_state
+from reviewapp.storage import scratch_folder, store_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +32,6 @@ Watch = Callable[[int, int, int, int], None]
 SUFFIX = " out-of-fold"
 NAME_LENGTH = 100
 FILE = "out-of-fold.parquet"
-
-
-class _TakenAway(Exception):  # noqa: N818 (it says what happened, and is no error)
-    """The run was cancelled or given to another worker: stop, and write nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +53,7 @@ def scan_out_of_fold(run: FoldRun, *, watch: Watch | None = None) -> bool:
     """Train the fold models of a claimed run and record what they say as a scan.
 
     Args:
-        run: As `claim_folds` gave it.
+        run: As `claim_run` gave it.
         watch: Told of each step: fold and epoch from 1, samples done and samples in it.
 
     Returns:
@@ -92,10 +82,10 @@ def scan_out_of_fold(run: FoldRun, *, watch: Watch | None = None) -> bool:
             )
             scan = _record(run, material, found, folder / FILE, steps)
             outlast(lambda: finish_folds(run=run, scan=scan, notes=found.notes))
-    except _TakenAway:
+    except TakenAway:
         logger.info("%s was taken away; it stops.", run)
         return False
-    delete_files(_names(run))
+    forget_states(run)
     return True
 
 
@@ -151,7 +141,7 @@ def _record(
             folds=run.folds,
         )
     if not begin_import(run=run, job=job):
-        raise _TakenAway
+        raise TakenAway
     ended = run_import(
         import_id=job.pk, path=path, on_progress=lambda _: steps.heart.go_on()
     )
@@ -182,28 +172,16 @@ def _write(path: Path, keys: Sequence[str], found: OutOfFold) -> None:
     pq.write_table(table, path)
 
 
-class _Steps:
-    """What happens between the steps: signs of life, and hearing when to stop."""
+class _Steps(Steps):
+    """The steps of a run, told to who watches."""
 
     def __init__(self, run: FoldRun, watch: Watch | None) -> None:
+        super().__init__(run)
         self._watch = watch
-        self._progress: dict[str, Any] = {}
-        self.heart = Heart(
-            str(run),
-            beat=lambda: beat_folds(run=run, progress=self._progress),
-            is_held=lambda: are_folds_held(run=run),
-        )
-
-    def check(self) -> None:
-        """Raise `_TakenAway` when the run goes on elsewhere, or not at all."""
-        if self.heart.should_stop():
-            raise _TakenAway
 
     def step(self, fold: int, epoch: int, done: int, of_all: int) -> None:
         """Note how far it is."""
-        self._progress = {"fold": fold, "epoch": epoch, "done": done, "all": of_all}
-        self.heart.go_on()
-        self.check()
+        self.note(fold=fold, epoch=epoch, done=done, all=of_all)
         if self._watch:
             self._watch(fold, epoch, done, of_all)
 
@@ -221,11 +199,11 @@ class StoredFolds:
 
     def training(self, fold: int) -> _Stored:
         """Return where the state of a fold model's training goes."""
-        return _Stored(f"{_folder(self._run)}/{fold}.state")
+        return _Stored(f"{self._run.folder}/{fold}.state")
 
     def judged(self, fold: int) -> _Stored:
         """Return where a fold's probabilities go once they are there."""
-        return _Stored(f"{_folder(self._run)}/{fold}.probabilities")
+        return _Stored(f"{self._run.folder}/{fold}.probabilities")
 
 
 class _Stored:
@@ -240,16 +218,7 @@ class _Stored:
         Raises:
             OSError: The storage does not answer.
         """
-        try:
-            with default_storage.open(self._name) as file:
-                data: bytes = file.read()
-                return data
-        except FileNotFoundError:
-            return None
-        except storage_errors() as error:
-            raise OSError(
-                f"{self._name} cannot be read from the storage: {error}"
-            ) from error
+        return load_state(self._name)
 
     def save(self, data: bytes) -> None:
         """Keep the bytes in place of the ones before.
@@ -258,13 +227,3 @@ class _Stored:
             ArtefactError: The storage could not take them; the ones before are kept.
         """
         store_bytes(self._name, data)
-
-
-def _folder(run: FoldRun) -> str:
-    return f"folds/{run.pk:06d}"
-
-
-def _names(run: FoldRun) -> list[str]:
-    """Return what may be stored of a run."""
-    kinds = ("state", "probabilities")
-    return [f"{_folder(run)}/{n}.{kind}" for n in range(run.folds) for kind in kinds]

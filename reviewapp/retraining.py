@@ -8,26 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from django.core.files.storage import default_storage
 
 from mining.exceptions import BadCheckpoint, MiningError
 from mining.specs import checkpoint_digest
 from mining.training.settings import EpochFigures, Trained, TrainSettings
-from reviewapp.actions.training import (
-    beat_training,
-    begin_with,
-    is_training_held,
-    note_epoch,
-    note_saved,
-)
+from reviewapp.actions.runs import forget_states, is_run_held
+from reviewapp.actions.training import begin_with, note_epoch, note_saved
 from reviewapp.actions.verifying import finish_training
 from reviewapp.exceptions import HardmineError
 from reviewapp.models import ModelVersion, TrainingRun
 from reviewapp.persistence import outlast
-from reviewapp.pulse import Heart
-from reviewapp.storage import delete_files, scratch_folder, storage_errors, store_bytes
+from reviewapp.running import Steps, TakenAway, load_state
+from reviewapp.storage import scratch_folder, store_bytes
 from reviewapp.tracking import track
 from reviewapp.training_material import gather
 from reviewapp.training_places import place_of, publish, require_writable, withdraw
@@ -38,15 +30,11 @@ Watch = Callable[[int, int, int], None]
 WEIGHTS = "weights.safetensors"
 
 
-class _TakenAway(Exception):  # noqa: N818 (it says what happened, and is no error)
-    """The run was cancelled or given to another worker: stop, and write nothing."""
-
-
 def train_run(run: TrainingRun, *, watch: Watch | None = None) -> bool:
     """Train a claimed run and register what came of it.
 
     Args:
-        run: As `claim_training` gave it.
+        run: As `claim_run` gave it.
         watch: Told of each step: the epoch from 1, samples done and samples in it.
 
     Returns:
@@ -67,14 +55,14 @@ def train_run(run: TrainingRun, *, watch: Watch | None = None) -> bool:
             trained = _train(run, steps, folder)
             publish(folder / WEIGHTS, place)
             outlast(lambda: _finish(run, place, trained, steps.notes))
-    except _TakenAway:
+    except TakenAway:
         logger.info("%s was taken away; it stops.", run)
     # Asked and not told: a commit whose answer was lost counts.
     registered = outlast(lambda: _registered(run))
     if registered != place:  # the same weights may have been there before
         withdraw(place)
     if registered:
-        _forget_states(run)
+        forget_states(run)
         track(run)
     return bool(registered)
 
@@ -113,8 +101,8 @@ def _train(run: TrainingRun, steps: _Steps, folder: Path) -> Trained:
         on_step=steps.step,
         on_epoch=steps.epoch,
     )
-    if not outlast(lambda: is_training_held(run=run)):
-        raise _TakenAway
+    if not outlast(lambda: is_run_held(run=run)):
+        raise TakenAway
     return trained
 
 
@@ -134,27 +122,17 @@ def _registered(run: TrainingRun) -> str:
     return done.values_list("version__checkpoint", flat=True).first() or ""
 
 
-class _Steps:
-    """What happens between the steps of a training: signs of life, and figures kept."""
+class _Steps(Steps):
+    """The steps of a training, with its pace, and its figures kept."""
 
     def __init__(self, run: TrainingRun, watch: Watch | None) -> None:
+        super().__init__(run)
         self.folder: Path | None = None
         self.notes: list[str] = []
         self._run, self._watch = run, watch
-        self._progress: dict[str, Any] = {}
         self._since: float | None = None  # of this attempt's first step
         self._last = (0, 0)  # epoch, samples done in it
         self._done = 0  # since then
-        self.heart = Heart(
-            str(run),
-            beat=lambda: beat_training(run=run, progress=self._progress),
-            is_held=lambda: is_training_held(run=run),
-        )
-
-    def check(self) -> None:
-        """Raise `_TakenAway` when the run goes on elsewhere, or not at all."""
-        if self.heart.should_stop():
-            raise _TakenAway
 
     def step(self, epoch: int, done: int, of_all: int) -> None:
         """Note how far it is."""
@@ -166,9 +144,7 @@ class _Steps:
         self._last = (epoch, done)
         spent = now - self._since
         rate = round(self._done / spent, 1) if spent > 0 else None
-        self._progress = {"epoch": epoch, "done": done, "all": of_all, "rate": rate}
-        self.heart.go_on()
-        self.check()
+        self.note(epoch=epoch, done=done, all=of_all, rate=rate)
         if self._watch:
             self._watch(epoch, done, of_all)
 
@@ -177,7 +153,7 @@ class _Steps:
         if self.folder:
             os.utime(self.folder)  # old folders are taken for left over
         if not outlast(lambda: note_epoch(run=self._run, figures=figures)):
-            raise _TakenAway
+            raise TakenAway
 
 
 class StoredState:
@@ -198,18 +174,7 @@ class StoredState:
         Raises:
             OSError: The storage does not answer.
         """
-        if not self._run.saved:
-            return None
-        try:
-            with default_storage.open(self._run.saved) as file:
-                data: bytes = file.read()
-                return data
-        except FileNotFoundError:
-            return None
-        except storage_errors() as error:
-            raise OSError(
-                f"{self._run.saved} cannot be read from the storage: {error}"
-            ) from error
+        return load_state(self._run.saved) if self._run.saved else None
 
     def save(self, data: bytes) -> None:
         """Keep the bytes in place of the ones before.
@@ -220,24 +185,7 @@ class StoredState:
         """
         self._number += 1
         attempt = f"{self._run.attempts}-{self._number}.safetensors"
-        name = f"{_folder_of(self._run)}/{attempt}"
+        name = f"{self._run.folder}/{attempt}"
         store_bytes(name, data)
         if not outlast(lambda: note_saved(run=self._run, name=name)):
-            raise _TakenAway
-
-
-def _folder_of(run: TrainingRun) -> str:
-    return f"training/{run.pk:06d}"
-
-
-def _forget_states(run: TrainingRun) -> None:
-    """Delete what the run could have gone on from, also of attempts that were killed."""
-    folder = _folder_of(run)
-    try:
-        _, names = default_storage.listdir(folder)
-    except FileNotFoundError:
-        return
-    except storage_errors() as error:
-        logger.warning("%s could not be listed (%s) and is left over.", folder, error)
-        return
-    delete_files(f"{folder}/{name}" for name in names)
+            raise TakenAway

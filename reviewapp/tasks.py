@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 
 from celery import Task, shared_task
@@ -26,12 +27,6 @@ from reviewapp.actions.exports import requeue_silent_exports
 from reviewapp.actions.exports import run_export as run_export_action
 from reviewapp.actions.finishing import finish_scan as finish_scan_action
 from reviewapp.actions.finishing import is_ready_to_finish
-from reviewapp.actions.folds import (
-    claim_folds,
-    fail_folds,
-    forgotten_folds,
-    requeue_silent_folds,
-)
 from reviewapp.actions.imports import requeue_silent_imports
 from reviewapp.actions.notices import forget_old_notices
 from reviewapp.actions.ranking import fit_ranker as fit_ranker_action
@@ -40,6 +35,13 @@ from reviewapp.actions.recipes import requeue_silent_recipes
 from reviewapp.actions.recipes import run_recipe as run_recipe_action
 from reviewapp.actions.reports import report_new_runs, requeue_silent_reports
 from reviewapp.actions.reports import run_report as run_report_action
+from reviewapp.actions.runs import (
+    claim_run,
+    fail_run,
+    forget_old_states,
+    forgotten_runs,
+    requeue_silent_runs,
+)
 from reviewapp.actions.scans import start_scan
 from reviewapp.actions.schedules import note_run
 from reviewapp.actions.shards import (
@@ -49,12 +51,6 @@ from reviewapp.actions.shards import (
     requeue_silent_shards,
 )
 from reviewapp.actions.standings import fold_standings
-from reviewapp.actions.training import (
-    claim_training,
-    fail_training,
-    forgotten_trainings,
-    requeue_silent_trainings,
-)
 from reviewapp.actions.verifying import start_due_scans
 from reviewapp.exceptions import HardmineError, plain_message
 from reviewapp.folding import scan_out_of_fold
@@ -77,6 +73,7 @@ from reviewapp.models import (
     Shard,
     TrainingRun,
 )
+from reviewapp.models.runs import R
 from reviewapp.notifying import send_delivery as send_delivery_now
 from reviewapp.persistence import outlast
 from reviewapp.retraining import train_run
@@ -129,18 +126,9 @@ def run_shard(shard_id: int) -> None:
 )
 def run_training(run_id: int) -> None:
     """Retrain a model version, and have what came of it scanned."""
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    claim = partial(claim_training, run_id=run_id, worker=worker, at=timezone.now())
-    run = outlast(claim)
-    if run is None:  # done, cancelled, or with another worker
-        return
-    try:
-        train_run(run)
-    except Exception as error:
-        logger.exception("%s failed", run)
-        outlast(partial(fail_training, run=run, message=plain_message(error)))
-    send_due_scans()
-    send_due_deliveries()
+    if _see_through(TrainingRun, run_id, train_run):
+        send_due_scans()
+        send_due_deliveries()
 
 
 @shared_task(
@@ -151,17 +139,25 @@ def run_training(run_id: int) -> None:
 )
 def run_folds(run_id: int) -> None:
     """Make an out-of-fold scan."""
+    if _see_through(FoldRun, run_id, scan_out_of_fold):
+        send_what_follows()
+
+
+def _see_through(kind: type[R], run_id: int, work: Callable[[R], object]) -> bool:
+    """Claim a run, do it and note its error; False when it was not to be had."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    claim = partial(claim_folds, run_id=run_id, worker=worker, at=timezone.now())
+    claim = partial(
+        claim_run, kind=kind, run_id=run_id, worker=worker, at=timezone.now()
+    )
     run = outlast(claim)
     if run is None:  # done, cancelled, or with another worker
-        return
+        return False
     try:
-        scan_out_of_fold(run)
+        work(run)
     except Exception as error:
         logger.exception("%s failed", run)
-        outlast(partial(fail_folds, run=run, message=plain_message(error)))
-    send_what_follows()
+        outlast(partial(fail_run, run=run, message=plain_message(error)))
+    return True
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -243,6 +239,7 @@ def run_report(report_id: int) -> None:
     report = reports.filter(pk=report_id).first()
     if report:
         run_report_action(report=report)
+        send_due_deliveries()
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -294,10 +291,9 @@ def recover_lost_work() -> None:
     _send(run_shard, requeue_silent_shards())
     _send(run_shard, forgotten_shards(messages=_messages("scan")))
     _send(finish_scan, [s.pk for s in Scan.objects.active() if is_ready_to_finish(s)])
-    _send(run_training, requeue_silent_trainings())
-    _send(run_training, forgotten_trainings(messages=_messages("scan")))
-    _send(run_folds, requeue_silent_folds())
-    _send(run_folds, forgotten_folds(messages=_messages("scan")))
+    for kind, task in ((TrainingRun, run_training), (FoldRun, run_folds)):
+        _send(task, requeue_silent_runs(kind=kind))
+        _send(task, forgotten_runs(kind=kind, messages=_messages("scan")))
     send_due_scans()
     _send(run_registration, requeue_silent_registrations())
     _send(run_export, requeue_silent_exports())
@@ -311,6 +307,8 @@ def recover_lost_work() -> None:
     _send(make_pictures, take_due(Preparation.What.PICTURES))
     _send(fit_ranker, models_to_fit())
     forget_old_notices()
+    for kind in (TrainingRun, FoldRun):
+        forget_old_states(kind=kind)
     recount_asked()
     send_due_deliveries()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from mining import recipe as mining_recipe
@@ -13,6 +14,8 @@ from mining.architectures import SmallCnn
 from mining.recipe import RecipeSample
 from mining.specs import write_spec
 from mining.types import ModelSpec, Preprocessing
+from reviewapp import tasks
+from reviewapp.actions.runs import claim_run
 from reviewapp.actions.training import start_training
 from reviewapp.models import (
     Dataset,
@@ -23,6 +26,7 @@ from reviewapp.models import (
     TrainingRun,
     User,
 )
+from reviewapp.models.runs import Run
 from tests import scanning
 from tests.images import LEVELS, SIDE, write_image
 
@@ -119,3 +123,28 @@ def start(version: ModelVersion, recipe: Recipe | None, **options) -> TrainingRu
         settings=settings,
         **options,
     )
+
+
+def claim(run: TrainingRun) -> TrainingRun:
+    claimed = claim_run(kind=TrainingRun, run_id=run.pk, worker="w")
+    assert claimed is not None
+    return claimed
+
+
+def trained(run: TrainingRun) -> TrainingRun:
+    """Run it as a worker does, and return it anew."""
+    tasks.run_training(run.pk)
+    run.refresh_from_db()
+    assert run.state == run.State.DONE, run.message
+    return run
+
+
+def stored(run: Run) -> list[str]:
+    """Return the names of what a run can go on from."""
+    folder = Path(default_storage.path(run.folder))
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def published(model_root: Path) -> list[str]:
+    """Return the names of trained weights, and of their specs."""
+    return sorted(path.name for path in model_root.glob("retrained/**/*.*"))

@@ -28,11 +28,13 @@ def register_version(
     note: str = "",
     trained_on: FixSet | None = None,
     lineage: Mapping[str, Any] | None = None,
+    digest: str = "",
 ) -> ModelVersion:
     """Register a checkpoint as the next version of a model, or return it if it is one.
 
-    The checkpoint itself is not opened here, only hashed; the spec beside it is read
-    and its classes are compared with the data set's.
+    The checkpoint itself is not opened here, only hashed, unless the caller did that and
+    gives its digest; the spec beside it is read and its classes are compared with the
+    data set's.
 
     Raises:
         OutsideRoot: The checkpoint is not under a configured root.
@@ -48,7 +50,7 @@ def register_version(
     )
     spec = read_spec(url)
     check_classes(spec.classes, dataset.class_names())
-    digest = checkpoint_digest(url)
+    digest = digest or checkpoint_digest(url)
     with transaction.atomic():
         # The row lock makes two registrations take two numbers.
         Dataset.objects.select_for_update().get(pk=dataset.pk)

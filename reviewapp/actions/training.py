@@ -1,35 +1,24 @@
-"""Starting, claiming, ending, cancelling and resuming training runs."""
+"""Starting, stopping and resuming training runs, and what their worker notes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from django.conf import settings as conf
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from mining.specs import check_classes
 from mining.training.settings import EpochFigures, TrainSettings
-from reviewapp.actions.telling import tell_of_training
+from reviewapp.actions.runs import beat_run, cancel_run, resume_run
 from reviewapp.exceptions import Refused
-from reviewapp.models import (
-    Dataset,
-    ModelVersion,
-    Recipe,
-    Split,
-    TrainingRun,
-)
+from reviewapp.models import Dataset, ModelVersion, Recipe, Split, TrainingRun
 from reviewapp.models.events import record
 from reviewapp.storage import delete_files
 
 if TYPE_CHECKING:
     from reviewapp.models import User
 
-State = TrainingRun.State
 TRAINABLE: Final = (ModelVersion.Format.SAFETENSORS, ModelVersion.Format.STATE_DICT)
 
 
@@ -62,7 +51,7 @@ def start_training(
         chosen = TrainSettings.from_dict(dict(settings or {}))
     except ValueError as error:
         raise Refused(f"Training settings: {error}.") from error
-    _require_trainable(dataset, parent)
+    require_trainable(dataset, parent)
     _require_samples(dataset, recipe, chosen)
     _require_split(dataset, scan_split)
     if with_control and recipe is None:
@@ -92,12 +81,18 @@ def start_training(
     return run
 
 
-def _require_trainable(dataset: Dataset, parent: ModelVersion) -> None:
+def require_trainable(dataset: Dataset, parent: ModelVersion) -> None:
+    """Check that a version is one of the data set's and has weights to train.
+
+    Raises:
+        ClassMismatch: The data set's classes are not the model's any more.
+        Refused: It is not, or has none.
+    """
     if parent.registered_model.dataset_id != dataset.pk:
         raise Refused(f"{parent} is not a version of a model of {dataset}.")
     if parent.format not in TRAINABLE:
         raise Refused(
-            f"{parent} is {parent.get_format_display()}, which cannot be trained on. "
+            f"{parent} is {parent.get_format_display()}, which cannot be trained. "
             "Register its weights as safetensors or as a PyTorch state dict."
         )
     check_classes(parent.classes, dataset.class_names())
@@ -131,43 +126,7 @@ def _require_split(dataset: Dataset, split: str) -> None:
         )
 
 
-# --- a worker's claim -----------------------------------------------------------------
-
-
-def claim_training(
-    *, run_id: int, worker: str, at: datetime | None = None
-) -> TrainingRun | None:
-    """Take a waiting run, or return None when it is not to be had.
-
-    Compare and set: of two workers with the same task only one gets it. The run comes
-    with the number of the attempt, under which alone its worker may write. Who asks
-    again with the same `at`, as the answer was lost, gets it again.
-    """
-    now = at or timezone.now()
-    with transaction.atomic():
-        taken = TrainingRun.objects.filter(pk=run_id, state=State.QUEUED).update(
-            state=State.RUNNING,
-            attempts=F("attempts") + 1,
-            worker=worker,
-            claimed_at=now,
-            heartbeat_at=now,
-            started_at=Coalesce("started_at", now),
-            progress={},
-            message="",
-        ) or TrainingRun.objects.taken(worker, now).filter(pk=run_id).update(
-            heartbeat_at=timezone.now()
-        )
-        return TrainingRun.objects.with_names().get(pk=run_id) if taken else None
-
-
-def beat_training(*, run: TrainingRun, progress: Mapping[str, Any]) -> bool:
-    """Tell that the run's worker lives; return False when it should stop."""
-    return _write(run, progress=dict(progress))
-
-
-def is_training_held(*, run: TrainingRun) -> bool:
-    """Whether the worker with this claim should go on."""
-    return TrainingRun.objects.held(run).exists()
+# --- what its worker notes -----------------------------------------------------------
 
 
 def begin_with(*, run: TrainingRun, material: str) -> bool:
@@ -180,7 +139,7 @@ def begin_with(*, run: TrainingRun, material: str) -> bool:
         return False
     changed, dropped = bool(run.material), run.saved
     run.material, run.saved, run.epochs = material, "", []
-    if _write(run, material=material, saved="", epochs=[]) and dropped:
+    if beat_run(run=run, material=material, saved="", epochs=[]) and dropped:
         delete_files([dropped])
     return changed
 
@@ -188,14 +147,14 @@ def begin_with(*, run: TrainingRun, material: str) -> bool:
 def keep_control(*, run: TrainingRun, content: str) -> bool:
     """Keep the recipe that was drawn for a control; False: the run was taken away."""
     run.content = content
-    return _write(run, content=content)
+    return beat_run(run=run, content=content)
 
 
 def note_epoch(*, run: TrainingRun, figures: EpochFigures) -> bool:
     """Keep the figures of an epoch in place of any of it or of later ones."""
     before = [one for one in run.epochs if one["epoch"] < figures.epoch]
     run.epochs = [*before, figures.to_dict()]
-    return _write(run, epochs=run.epochs, losses=0)
+    return beat_run(run=run, epochs=run.epochs, losses=0)
 
 
 def note_saved(*, run: TrainingRun, name: str) -> bool:
@@ -204,7 +163,7 @@ def note_saved(*, run: TrainingRun, name: str) -> bool:
     When the run was taken away the new file is deleted and False returned.
     """
     before = run.saved
-    if not _write(run, saved=name):
+    if not beat_run(run=run, saved=name):
         delete_files([name])
         return False
     run.saved = name
@@ -213,50 +172,25 @@ def note_saved(*, run: TrainingRun, name: str) -> bool:
     return True
 
 
-def _write(run: TrainingRun, **columns: Any) -> bool:
-    held = TrainingRun.objects.held(run)
-    return bool(held.update(heartbeat_at=timezone.now(), **columns))
-
-
-# --- its end --------------------------------------------------------------------------
-
-
-def fail_training(*, run: TrainingRun, message: str) -> TrainingRun:
-    """End a held run by an error; what it can go on from is kept."""
-    with transaction.atomic():
-        failed = TrainingRun.objects.held(run).update(
-            state=State.FAILED, message=message, finished_at=timezone.now()
-        )
-        run.refresh_from_db()
-        if failed:
-            _record_failure(run)
-    return run
-
-
-def _record_failure(run: TrainingRun) -> None:
-    record("training failed", run, dataset=run.dataset, actor=None, why=run.message)
-    tell_of_training(run=run)
+# --- stopped and resumed --------------------------------------------------------------
 
 
 def cancel_training(*, run: TrainingRun, by: User | None) -> TrainingRun:
-    """Stop a run; it can be resumed from its last whole epoch.
+    """Stop a run, and its control with it; both can be resumed from a whole epoch.
 
     Raises:
         Refused: It has ended already.
     """
+    now = timezone.now()
     with transaction.atomic():
-        stopped = TrainingRun.objects.filter(
-            pk=run.pk, state__in=TrainingRun.ACTIVE
-        ).update(
-            state=State.CANCELLED,
-            finished_at=timezone.now(),
-            message=f"Stopped by {by or 'the command line'}. Its last whole epoch is "
-            "kept: it can be resumed.",
-        )
-        run.refresh_from_db()
-        if not stopped:
-            raise Refused(f"{run} is {run.state} already.".capitalize())
-        record("training cancelled", run, dataset=run.dataset, actor=by)
+        # Locked: one that ends at this moment is none of them, or waits.
+        controls = list(run.controls.unfinished().select_for_update(of=("self",)))
+        said = [
+            f" Its control, {one}, is stopped and resumed with it." for one in controls
+        ]
+        cancel_run(run=run, by=by, at=now, note="".join(said))
+        for control in controls:
+            cancel_run(run=control, by=by, at=now, note=f" It was stopped with {run}.")
     return run
 
 
@@ -264,71 +198,16 @@ def resume_training(*, run: TrainingRun, by: User | None) -> TrainingRun:
     """Queue a failed or cancelled run again; the caller enqueues it.
 
     It goes on from its last whole epoch and ends in the same weights as one that was
-    never stopped, unless the data set changed since: then it begins anew.
+    never stopped, unless the data set changed since: then it begins anew. A control that
+    was stopped with it goes on too.
 
     Raises:
         Refused: There is nothing to resume.
     """
     with transaction.atomic():
-        resumed = TrainingRun.objects.filter(
-            pk=run.pk, state__in=TrainingRun.RESUMABLE
-        ).update(
-            state=State.QUEUED,
-            requested_at=timezone.now(),
-            finished_at=None,
-            losses=0,
-            progress={},
-            message="",
+        together = run.controls.filter(
+            state=TrainingRun.State.CANCELLED, finished_at=run.finished_at
         )
-        run.refresh_from_db()
-        if not resumed:
-            raise Refused(f"{run} is {run.state}: nothing to resume.".capitalize())
-        record("training resumed", run, dataset=run.dataset, actor=by)
+        for one in [run, *together.select_for_update(of=("self",))]:
+            resume_run(run=one, by=by)
     return run
-
-
-# --- what was lost --------------------------------------------------------------------
-
-
-def requeue_silent_trainings() -> list[int]:
-    """Give the runs of silent workers back and return the ids to enqueue again."""
-    requeued = []
-    for run in TrainingRun.objects.silent().select_related("dataset"):
-        over = run.losses + 1 >= conf.SHARD_MAX_LOSSES
-        heard = f"{run.heartbeat_at:%Y-%m-%d %H:%M}"
-        message = (
-            f"{run.worker} was not heard of after {heard} (UTC): it was stopped, or ran "
-            "out of memory."
-        )
-        if over:
-            message += " No more workers are given to it; it can be resumed."
-        with transaction.atomic():
-            # Silent still: one that spoke up meanwhile goes on.
-            same = TrainingRun.objects.silent().filter(pk=run.pk, attempts=run.attempts)
-            given_back = same.update(
-                state=State.FAILED if over else State.QUEUED,
-                requested_at=timezone.now(),
-                finished_at=timezone.now() if over else None,
-                losses=F("losses") + 1,
-                progress={},
-                message=message,
-            )
-            run.refresh_from_db()
-            if given_back and over:
-                _record_failure(run)
-        if given_back and not over:
-            requeued.append(run.pk)
-    return requeued
-
-
-def forgotten_trainings(*, messages: int | None) -> list[int]:
-    """Return the waiting runs to enqueue again because messages were lost.
-
-    Args:
-        messages: How many the broker holds in their queue; None: it does not answer.
-    """
-    if messages is None:
-        return []
-    waiting = TrainingRun.objects.waiting_long().order_by("pk")
-    ids = list(waiting.values_list("pk", flat=True))
-    return ids if messages < len(ids) else []

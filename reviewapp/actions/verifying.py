@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from mining.exceptions import MiningError
+from mining.specs import checkpoint_digest
 from reviewapp.actions.exports import claim_lines
 from reviewapp.actions.registry import register_version
 from reviewapp.actions.scans import start_scan
@@ -44,6 +45,8 @@ def finish_training(
     Returns:
         The version; None when the run was taken away, and nothing was registered.
     """
+    # Before anything is locked: it may have gigabytes.
+    digest = checkpoint_digest(checkpoint)
     with transaction.atomic():
         held = TrainingRun.objects.held(run).select_for_update(of=("self",))
         if not held.values_list("pk"):
@@ -58,6 +61,7 @@ def finish_training(
             note=_note_of(run),
             trained_on=fix_set,
             lineage=_lineage_of(run),
+            digest=digest,
         )
         now = timezone.now()
         held.update(

@@ -21,19 +21,21 @@ from reviewapp.actions.datasets import (
     run_registration,
 )
 from reviewapp.actions.finishing import finish_scan
-from reviewapp.actions.folds import claim_folds, start_folds
+from reviewapp.actions.folds import start_folds
 from reviewapp.actions.recipes import run_recipe
 from reviewapp.actions.registry import register_version
 from reviewapp.actions.reports import report_new_runs, run_report
+from reviewapp.actions.runs import claim_run
 from reviewapp.actions.scans import start_scan
 from reviewapp.actions.shards import claim_shard
-from reviewapp.actions.training import claim_training, start_training
+from reviewapp.actions.training import start_training
 from reviewapp.actions.verifying import start_due_scans
 from reviewapp.demo.loop_world import MANIFEST, World, write_blank_model, write_world
 from reviewapp.exceptions import HardmineError
 from reviewapp.folding import scan_out_of_fold
 from reviewapp.models import (
     Dataset,
+    FoldRun,
     ModelVersion,
     Recipe,
     Registration,
@@ -161,7 +163,7 @@ class Loop:
             by=self.by,
         )
         for one in (run, *run.controls.all()):
-            claimed = claim_training(run_id=one.pk, worker=_worker())
+            claimed = claim_run(kind=TrainingRun, run_id=one.pk, worker=_worker())
             if claimed is None or not train_run(claimed):
                 raise LoopError(f"{one} was taken by another worker.")
         start_due_scans()
@@ -179,7 +181,7 @@ class Loop:
             settings={**FOLD_TRAINING, "seed": self.seed},
             by=self.by,
         )
-        claimed = claim_folds(run_id=run.pk, worker=_worker())
+        claimed = claim_run(kind=FoldRun, run_id=run.pk, worker=_worker())
         if claimed is None or not scan_out_of_fold(claimed):
             raise LoopError(f"{run} was taken by another worker.")
         run.refresh_from_db()

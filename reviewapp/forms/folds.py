@@ -38,9 +38,8 @@ class FoldForm(TrainingForm):
 
     def choices(self) -> dict[str, Any]:
         """Return what a valid form says, as `start_folds` takes it."""
-        given = {name: self.cleaned_data[name] for name in ("epochs", *self.MORE)}
         return {
             "parent": self.cleaned_data["parent"],
             "folds": self.cleaned_data["folds"],
-            "settings": {k: v for k, v in given.items() if v not in ("", None)},
+            "settings": self.given("epochs"),
         }

@@ -7,17 +7,14 @@ from typing import Any, get_args
 from django import forms
 
 from mining.types import Decode, Device, Precision, ScanSettings
+from reviewapp.forms.runs import RunForm, named
 from reviewapp.models import Dataset, ModelVersion, RegisteredModel, Split
 
 DEFAULTS = ScanSettings()
 SPLITS = [("", "all samples"), *(choice for choice in Split.choices if choice[0])]
 
 
-def _choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(name, name) for name in names]
-
-
-class ScanForm(forms.Form):
+class ScanForm(RunForm):
     """What to scan, and how. A setting that is left empty takes its default."""
 
     version = forms.ModelChoiceField(
@@ -37,7 +34,7 @@ class ScanForm(forms.Form):
     precision = forms.ChoiceField(
         label="Precision",
         required=False,
-        choices=_choices(get_args(Precision)),
+        choices=named(get_args(Precision)),
         initial=DEFAULTS.precision,
         help_text="auto takes the fast format of the hardware and computes close calls "
         "again in float32. float32 is exact throughout, and about half as fast.",
@@ -45,7 +42,7 @@ class ScanForm(forms.Form):
     device = forms.ChoiceField(
         label="Device",
         required=False,
-        choices=_choices(get_args(Device)),
+        choices=named(get_args(Device)),
         initial=DEFAULTS.device,
         help_text="auto takes a GPU when the worker has one. cuda refuses to run without.",
     )
@@ -68,7 +65,7 @@ class ScanForm(forms.Form):
     decode = forms.ChoiceField(
         label="Decode on",
         required=False,
-        choices=_choices(get_args(Decode)),
+        choices=named(get_args(Decode)),
         initial=DEFAULTS.decode,
         help_text="Where JPEGs are decoded. auto measures both on a GPU and keeps the "
         "faster.",
@@ -105,22 +102,9 @@ class ScanForm(forms.Form):
         self.versions = versions.exclude(format=ModelVersion.Format.PREDICTIONS)
         self.fields["version"].queryset = self.versions.order_by("-id")  # type: ignore[attr-defined]
 
-    def chosen_first(self) -> list[forms.BoundField]:
-        """Return the fields that everybody chooses."""
-        return [self[name] for name in self.fields if name not in self.MORE]
-
-    def more(self) -> list[forms.BoundField]:
-        """Return the settings that are right for most as they are."""
-        return [self[name] for name in self.MORE]
-
-    def more_is_open(self) -> bool:
-        """Whether one of the settings was refused."""
-        return any(name in self.errors for name in self.MORE)
-
     def settings(self) -> dict[str, object]:
         """Return the scan settings of a valid form, without those left empty."""
-        given = {name: self.cleaned_data[name] for name in self.MORE}
-        return {name: value for name, value in given.items() if value not in ("", None)}
+        return self.given()
 
 
 class ScheduleForm(forms.Form):

@@ -9,6 +9,7 @@ from django import forms
 from mining.recipe import Role
 from mining.training.settings import Loss, Start, TrainPrecision, TrainSettings
 from mining.types import Device
+from reviewapp.forms.runs import RunForm, named
 from reviewapp.forms.scans import SPLITS
 from reviewapp.models import Dataset, ModelVersion, Recipe, Split
 
@@ -25,11 +26,7 @@ STARTS: Final = {
 }
 
 
-def _choices(names: tuple[str, ...], words: dict[str, str]) -> list[tuple[str, str]]:
-    return [(name, words.get(name, name)) for name in names]
-
-
-class TrainingForm(forms.Form):
+class TrainingForm(RunForm):
     """What to retrain with what, and how. A setting left empty takes its default."""
 
     parent = forms.ModelChoiceField(
@@ -105,13 +102,13 @@ class TrainingForm(forms.Form):
     loss = forms.ChoiceField(
         label="Loss",
         required=False,
-        choices=_choices(get_args(Loss), LOSSES),
+        choices=named(get_args(Loss), LOSSES),
         help_text="Classes are weighed as the recipe says in each of them.",
     )
     start = forms.ChoiceField(
         label="Start from",
         required=False,
-        choices=_choices(get_args(Start), STARTS),
+        choices=named(get_args(Start), STARTS),
     )
     rest = forms.ChoiceField(
         label="Train on",
@@ -132,13 +129,13 @@ class TrainingForm(forms.Form):
     device = forms.ChoiceField(
         label="Device",
         required=False,
-        choices=_choices(get_args(Device), {}),
+        choices=named(get_args(Device)),
         help_text="auto takes a GPU when the worker has one. cuda refuses to run without.",
     )
     precision = forms.ChoiceField(
         label="Precision",
         required=False,
-        choices=_choices(get_args(TrainPrecision), {}),
+        choices=named(get_args(TrainPrecision)),
     )
     workers = forms.IntegerField(
         label="Threads",
@@ -174,24 +171,11 @@ class TrainingForm(forms.Form):
         empty = ("", "none: the train split as it is")
         field.widget.choices = [empty, *((one.pk, in_words(one)) for one in offered)]
 
-    def chosen_first(self) -> list[forms.BoundField]:
-        """Return the fields that everybody chooses."""
-        return [self[name] for name in self.fields if name not in self.MORE]
-
-    def more(self) -> list[forms.BoundField]:
-        """Return the settings that are right for most as they are."""
-        return [self[name] for name in self.MORE]
-
-    def more_is_open(self) -> bool:
-        """Whether one of the settings was refused."""
-        return any(name in self.errors for name in self.MORE)
-
     def choices(self) -> dict[str, Any]:
         """Return what a valid form says, as `start_training` takes it."""
         asked = ("parent", "recipe", "scan_split", "with_control")
-        given = {name: self.cleaned_data[name] for name in ("epochs", *self.MORE)}
-        settings = {k: v for k, v in given.items() if v not in ("", None)}
-        settings["rest"] = given["rest"] != "no"
+        settings = self.given("epochs")
+        settings["rest"] = settings.get("rest") != "no"
         return {name: self.cleaned_data[name] for name in asked} | {
             "settings": settings
         }

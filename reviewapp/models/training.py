@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.conf import settings as conf
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -15,61 +13,16 @@ from mining import recipe as mining_recipe
 from reviewapp.models.datasets import Dataset, Split
 from reviewapp.models.recipes import Recipe
 from reviewapp.models.registry import ModelVersion
+from reviewapp.models.runs import STATE_KNOWN, UNFINISHED, Run, RunQuerySet
 from reviewapp.models.scans import Scan
 
-if TYPE_CHECKING:
-    from reviewapp.models.people import User
 
-
-class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
+class TrainingRunQuerySet(RunQuerySet["TrainingRun"]):
     """Vocabulary for training runs."""
-
-    def visible_to(self, user: User) -> TrainingRunQuerySet:
-        """Keep the runs of data sets that the person may see."""
-        return self.filter(dataset__in=Dataset.objects.visible_to(user))
-
-    def for_dataset(self, dataset: Dataset) -> TrainingRunQuerySet:
-        """Keep the runs of one data set."""
-        return self.filter(dataset=dataset)
 
     def newest_first(self) -> TrainingRunQuerySet:
         """Order by age, the latest first."""
         return self.order_by("-id")
-
-    def with_names(self) -> TrainingRunQuerySet:
-        """Load what a page names in the same query, and no JSON of recipes."""
-        return self.select_related(
-            "dataset",
-            "parent__registered_model",
-            "version__registered_model",
-            "recipe__fix_set",
-            "control_of",
-            "verifying_scan",
-            "requested_by",
-        ).defer("content", "recipe__content", "control_of__content")
-
-    def held(self, run: TrainingRun) -> TrainingRunQuerySet:
-        """Keep the run if the claim that `run` was read under still stands."""
-        return self.filter(
-            pk=run.pk, state=TrainingRun.State.RUNNING, attempts=run.attempts
-        )
-
-    def taken(self, worker: str, at: datetime) -> TrainingRunQuerySet:
-        """Keep those that a worker took at that moment and has."""
-        running = TrainingRun.State.RUNNING
-        return self.filter(state=running, worker=worker, claimed_at=at)
-
-    def silent(self) -> TrainingRunQuerySet:
-        """Keep running ones whose worker has not been heard of within the lease."""
-        return self.filter(
-            state=TrainingRun.State.RUNNING, heartbeat_at__lt=_a_lease_ago()
-        )
-
-    def waiting_long(self) -> TrainingRunQuerySet:
-        """Keep those whose message should be with the broker for a lease or longer."""
-        return self.filter(
-            state=TrainingRun.State.QUEUED, requested_at__lt=_a_lease_ago()
-        )
 
     def unverified(self) -> TrainingRunQuerySet:
         """Keep those that are done and whose version was not scanned yet."""
@@ -80,26 +33,26 @@ class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
         )
 
 
-def _a_lease_ago() -> datetime:
-    return timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
-
-
-class TrainingRun(models.Model):
+class TrainingRun(Run):
     """One retraining of a model version, from its request to the scan that verifies it.
 
     Without a recipe it is a plain retraining, or the control of another run: as many
     samples as that one's recipe has, drawn at random.
     """
 
-    class State(models.TextChoices):
-        QUEUED = "queued", "queued"
-        RUNNING = "running", "running"
-        DONE = "done", "done"
-        FAILED = "failed", "failed"
-        CANCELLED = "cancelled", "cancelled"
-
-    ACTIVE = (State.QUEUED, State.RUNNING)
-    RESUMABLE = (State.FAILED, State.CANCELLED)
+    ACT = "training"
+    KEPT = "Its last whole epoch is kept"
+    FOLDER = "training"
+    NAMES = (
+        "dataset",
+        "parent__registered_model",
+        "version__registered_model",
+        "recipe__fix_set",
+        "control_of",
+        "verifying_scan",
+        "requested_by",
+    )
+    LONG = ("content", "recipe__content", "control_of__content")  # JSON of recipes
 
     dataset = models.ForeignKey(
         Dataset, models.CASCADE, db_index=False, related_name="training_runs"
@@ -113,9 +66,6 @@ class TrainingRun(models.Model):
     control_of = models.ForeignKey(
         "self", models.CASCADE, null=True, related_name="controls"
     )
-    settings: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
-        help_text="The fields of `mining.training.settings.TrainSettings`"
-    )
     scan_split = models.CharField(
         max_length=5,
         choices=Split,
@@ -123,7 +73,6 @@ class TrainingRun(models.Model):
         default=Split.TEST,
         help_text="What the verifying scan looks at; empty: every sample",
     )
-    state = models.CharField(max_length=9, choices=State, default=State.QUEUED)
     content = models.TextField(
         blank=True, help_text="Of a control: the recipe drawn for it, as JSON"
     )
@@ -142,14 +91,6 @@ class TrainingRun(models.Model):
     outcome: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict, help_text="Of one that is done: best epoch, device, samples"
     )
-    message = models.TextField(blank=True)
-    worker = models.CharField(max_length=200, blank=True)
-    attempts = models.PositiveIntegerField(
-        default=0, help_text="Grows with each claim; a worker writes under its own"
-    )
-    losses = models.PositiveSmallIntegerField(
-        default=0, help_text="Attempts whose worker went silent"
-    )
     version = models.ForeignKey(
         ModelVersion,
         models.SET_NULL,
@@ -163,26 +104,12 @@ class TrainingRun(models.Model):
     verify_until = models.DateTimeField(
         null=True, help_text="When to stop trying to start that scan"
     )
-    requested_by = models.ForeignKey(
-        conf.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
-    created_at = models.DateTimeField(auto_now_add=True)
-    requested_at = models.DateTimeField(help_text="The last time it was queued")
-    claimed_at = models.DateTimeField(null=True)
-    heartbeat_at = models.DateTimeField(null=True)
-    started_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
 
-    objects = TrainingRunQuerySet.as_manager()
+    objects = models.Manager.from_queryset(TrainingRunQuerySet)()
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                condition=Q(
-                    state__in=["queued", "running", "done", "failed", "cancelled"]
-                ),
-                name="training_state_known",
-            ),
+            models.CheckConstraint(condition=STATE_KNOWN, name="training_state_known"),
             models.CheckConstraint(
                 condition=Q(control_of__isnull=True) | Q(recipe__isnull=True),
                 name="training_control_has_no_recipe",
@@ -198,7 +125,7 @@ class TrainingRun(models.Model):
             models.Index(
                 fields=["requested_at"],
                 name="training_active",
-                condition=Q(state__in=["queued", "running"]),
+                condition=UNFINISHED,
             ),
             # The sweep for versions that were not scanned yet.
             models.Index(
@@ -212,19 +139,9 @@ class TrainingRun(models.Model):
         return f"training run {self.pk}"
 
     @property
-    def is_active(self) -> bool:
-        """Whether it still waits or runs."""
-        return self.state in self.ACTIVE
-
-    @property
     def is_done(self) -> bool:
         """Whether it ended with a version."""
         return self.state == self.State.DONE
-
-    @property
-    def is_resumable(self) -> bool:
-        """Whether it ended before its end and can go on."""
-        return self.state in self.RESUMABLE
 
     @property
     def is_control(self) -> bool:

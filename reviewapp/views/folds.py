@@ -12,9 +12,9 @@ from django.views.decorators.http import (
 from django_htmx.http import HttpResponseStopPolling
 
 from mining.exceptions import MiningError
-from mining.training.settings import TrainSettings
 from reviewapp.access import access_dataset, access_one
-from reviewapp.actions.folds import cancel_folds, resume_folds, start_folds
+from reviewapp.actions.folds import start_folds
+from reviewapp.actions.runs import cancel_run, resume_run
 from reviewapp.exceptions import HardmineError
 from reviewapp.forms.folds import FoldForm
 from reviewapp.forms.training import usual_parent
@@ -55,11 +55,7 @@ def detail(request: UserRequest, slug: str, fold_run_id: int) -> HttpResponse:
         "dataset": dataset,
         "run": run,
         "role": role_on(request.user, dataset),
-        "settings": {
-            name: run.settings[name]  # in the order of its fields, not of the JSON
-            for name in TrainSettings.__slots__
-            if name in run.settings
-        },
+        "settings": run.ordered_settings(),
     }
     if not request.htmx:
         return render(request, "folds/detail.html", context)
@@ -78,7 +74,7 @@ def _run(dataset: Dataset, run_id: int) -> FoldRun:
 def cancel(request: UserRequest, slug: str, fold_run_id: int) -> HttpResponse:
     """Stop a run."""
     dataset = access_dataset(request.user, slug, role=Role.LEAD)
-    run = cancel_folds(run=_run(dataset, fold_run_id), by=request.user)
+    run = cancel_run(run=_run(dataset, fold_run_id), by=request.user)
     return redirect("scan-folds", dataset.slug, run.pk)
 
 
@@ -86,6 +82,6 @@ def cancel(request: UserRequest, slug: str, fold_run_id: int) -> HttpResponse:
 def resume(request: UserRequest, slug: str, fold_run_id: int) -> HttpResponse:
     """Go on with a run that failed or was stopped."""
     dataset = access_dataset(request.user, slug, role=Role.LEAD)
-    run = resume_folds(run=_run(dataset, fold_run_id), by=request.user)
+    run = resume_run(run=_run(dataset, fold_run_id), by=request.user)
     enqueue_folds(run)
     return redirect("scan-folds", dataset.slug, run.pk)

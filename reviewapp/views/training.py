@@ -16,7 +16,6 @@ from django.views.decorators.http import (
 from django_htmx.http import HttpResponseStopPolling
 
 from mining.exceptions import MiningError
-from mining.training.settings import TrainSettings
 from reviewapp.access import access_dataset, access_one, id_from
 from reviewapp.actions.training import (
     cancel_training,
@@ -100,11 +99,7 @@ def detail(request: UserRequest, slug: str, run_id: int) -> HttpResponse:
         "dataset": dataset,
         "run": run,
         "role": role_on(request.user, dataset),
-        "settings": {
-            name: run.settings[name]  # in the order of its fields, not of the JSON
-            for name in TrainSettings.__slots__
-            if name in run.settings
-        },
+        "settings": run.ordered_settings(),
         "chart": loss_chart(run.epochs),
         "best_epoch": run.outcome.get("best_epoch"),
         **_pace(run),
@@ -116,7 +111,8 @@ def detail(request: UserRequest, slug: str, run_id: int) -> HttpResponse:
         # The rest of the page has changed too: the last poll stops and loads it anew.
         return HttpResponseStopPolling(fragment.content, headers={"HX-Refresh": "true"})
     controls = run.controls.select_related("version__registered_model")
-    context["controls"] = controls.defer("content").order_by("pk")
+    context["controls"] = list(controls.defer("content").order_by("pk"))
+    context["stops_control"] = any(one.is_active for one in context["controls"])
     context["before"] = _scan_before(run)
     return render(request, "training/detail.html", context)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.core.files.storage import default_storage
@@ -14,14 +13,14 @@ from mining.artefact import iter_outcomes
 from mining.exceptions import ClassMismatch
 from mining.training.folds import fold_of
 from reviewapp import folding, tasks
-from reviewapp.actions.folds import (
-    beat_folds,
-    cancel_folds,
-    claim_folds,
-    forgotten_folds,
-    requeue_silent_folds,
-    resume_folds,
-    start_folds,
+from reviewapp.actions.folds import start_folds
+from reviewapp.actions.runs import (
+    beat_run,
+    cancel_run,
+    claim_run,
+    forgotten_runs,
+    requeue_silent_runs,
+    resume_run,
 )
 from reviewapp.exceptions import Refused
 from reviewapp.models import (
@@ -34,6 +33,7 @@ from reviewapp.models import (
     Sample,
     Scan,
 )
+from reviewapp.storage import store_bytes
 from tests import factories, scanning, schooling
 from tests.images import write_brightness_model
 
@@ -68,11 +68,6 @@ def ended(run: FoldRun) -> FoldRun:
     return FoldRun.objects.get(pk=run.pk)
 
 
-def stored(run: FoldRun) -> list[str]:
-    folder = Path(default_storage.path(f"folds/{run.pk:06d}"))
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
 class Killed(BaseException):
     """The process is gone: nobody catches this."""
 
@@ -95,7 +90,7 @@ def test_a_run_ends_in_a_scan_whose_outcomes_have_their_fold(version, dataset, s
     wrong = Finding.objects.get(sample__key="train/cat/99.png")
     assert wrong.predicted_label.name == "dog"
     assert scan.errors <= 4
-    assert stored(run) == []
+    assert schooling.stored(run) == []
     actions = Event.objects.filter(object_type="FoldRun").order_by("id")
     assert list(actions.values_list("action", flat=True)) == [
         "out-of-fold scan started",
@@ -115,9 +110,9 @@ def test_a_killed_run_goes_on_with_the_fold_it_was_at(version, monkeypatch):
     monkeypatch.setattr(folding._Steps, "step", step)
     with pytest.raises(Killed):
         tasks.run_folds(run.pk)
-    assert stored(run) == ["0.probabilities", "0.state", "1.state"]
+    assert schooling.stored(run) == ["0.probabilities", "0.state", "1.state"]
     FoldRun.objects.update(heartbeat_at=timezone.now() - timedelta(days=1))
-    assert requeue_silent_folds() == [run.pk]
+    assert requeue_silent_runs(kind=FoldRun) == [run.pk]
     seen = []
 
     def watch(self, *step):
@@ -144,7 +139,7 @@ def test_a_run_killed_while_it_is_recorded_is_recorded_once(version, monkeypatch
         with pytest.raises(Killed):
             tasks.run_folds(run.pk)
     FoldRun.objects.update(heartbeat_at=timezone.now() - timedelta(days=1))
-    requeue_silent_folds()
+    requeue_silent_runs(kind=FoldRun)
     again = ended(run)
     assert again.state == State.DONE, again.message
     first, second = Import.objects.order_by("id")
@@ -167,7 +162,7 @@ def test_a_registration_meanwhile_makes_no_scan_of_old_images(
     assert failed.state == State.FAILED
     assert "registered again while its folds were judged" in failed.message
     assert not Scan.objects.exists()
-    resume_folds(run=run, by=None)
+    resume_run(run=run, by=None)
     assert ended(run).state == State.DONE
 
 
@@ -202,7 +197,7 @@ def test_a_cancelled_run_stops_and_can_be_resumed(version, staff, monkeypatch):
 
     def step(self, fold, epoch, done, of_all):
         if (fold, epoch, done) == (1, 2, of_all):
-            cancel_folds(run=FoldRun.objects.get(pk=run.pk), by=staff)
+            cancel_run(run=FoldRun.objects.get(pk=run.pk), by=staff)
             self.heart._stopped = True  # it asks four times a second
         whole(self, fold, epoch, done, of_all)
 
@@ -213,11 +208,11 @@ def test_a_cancelled_run_stops_and_can_be_resumed(version, staff, monkeypatch):
     assert "Stopped by staff" in stopped.message
     assert not Import.objects.exists()
     with pytest.raises(Refused, match="cancelled already"):
-        cancel_folds(run=stopped, by=staff)
-    resume_folds(run=stopped, by=staff)
+        cancel_run(run=stopped, by=staff)
+    resume_run(run=stopped, by=staff)
     assert ended(run).state == State.DONE
     with pytest.raises(Refused, match="nothing to resume"):
-        resume_folds(run=run, by=staff)
+        resume_run(run=run, by=staff)
 
 
 def test_what_cannot_be_judged_is_refused(version, dataset, model_root, staff):
@@ -260,29 +255,39 @@ def test_a_run_that_fails_says_why_and_keeps_its_folds(version, model_root):
 def test_one_worker_has_a_run_and_a_silent_one_loses_it(version, settings):
     run = start(version)
     now = timezone.now()
-    held = claim_folds(run_id=run.pk, worker="a", at=now)
-    assert claim_folds(run_id=run.pk, worker="b") is None
-    assert claim_folds(run_id=run.pk, worker="a", at=now).attempts == 1
-    assert beat_folds(run=held, progress={"fold": 1})
-    assert requeue_silent_folds() == []
+    held = claim_run(kind=FoldRun, run_id=run.pk, worker="a", at=now)
+    assert claim_run(kind=FoldRun, run_id=run.pk, worker="b") is None
+    assert claim_run(kind=FoldRun, run_id=run.pk, worker="a", at=now).attempts == 1
+    assert beat_run(run=held, progress={"fold": 1})
+    assert requeue_silent_runs(kind=FoldRun) == []
     for loss in range(1, settings.SHARD_MAX_LOSSES + 1):
         FoldRun.objects.update(heartbeat_at=now - timedelta(days=1))
         over = loss == settings.SHARD_MAX_LOSSES
-        assert requeue_silent_folds() == ([] if over else [run.pk])
-        assert not beat_folds(run=held, progress={})
-        claim_folds(run_id=run.pk, worker="a")
+        assert requeue_silent_runs(kind=FoldRun) == ([] if over else [run.pk])
+        assert not beat_run(run=held, progress={})
+        claim_run(kind=FoldRun, run_id=run.pk, worker="a")
     run.refresh_from_db()
     assert run.state == State.FAILED
     assert "it can be resumed" in run.message
 
 
+def test_the_folds_of_an_old_run_are_removed(version):
+    run = cancel_run(run=start(version), by=None)
+    store_bytes(f"{run.folder}/0.probabilities", b"a fold")
+    tasks.recover_lost_work()
+    assert schooling.stored(run) == ["0.probabilities"]
+    FoldRun.objects.update(finished_at=timezone.now() - timedelta(days=31))
+    tasks.recover_lost_work()
+    assert schooling.stored(run) == []
+
+
 def test_lost_messages_are_sent_again(version, sent):
     run = start(version)
-    assert forgotten_folds(messages=0) == []
+    assert forgotten_runs(kind=FoldRun, messages=0) == []
     FoldRun.objects.update(requested_at=timezone.now() - timedelta(days=1))
-    assert forgotten_folds(messages=None) == []
-    assert forgotten_folds(messages=1) == []
-    assert forgotten_folds(messages=0) == [run.pk]
+    assert forgotten_runs(kind=FoldRun, messages=None) == []
+    assert forgotten_runs(kind=FoldRun, messages=1) == []
+    assert forgotten_runs(kind=FoldRun, messages=0) == [run.pk]
     tasks.recover_lost_work()
     assert ("run_folds", run.pk) in sent
 
@@ -313,7 +318,7 @@ def test_the_command_makes_the_scan_here(version, capsys):
 
 def test_the_command_stopped_says_how_to_go_on(version, monkeypatch, capsys):
     run = start(version)
-    cancel_folds(run=run, by=None)
+    cancel_run(run=run, by=None)
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -198,6 +198,22 @@ def test_a_failed_run_says_why_and_is_resumed(
     assert (running.state, running.message[:15]) == ("cancelled", "Stopped by lena")
 
 
+def test_a_control_is_stopped_with_its_run_and_the_page_says_so(
+    running, lena, client_of
+):
+    control = factories.TrainingRunFactory(parent=running.parent, control_of=running)
+    client = client_of(lena)
+    url = f"{BASE}{running.pk}/"
+    assert "Stop the training and its control</button>" in client.get(url).text
+    said = client.post(f"{url}cancel/", follow=True).text
+    assert f"Its control, training run {control.pk}, is stopped and resumed" in said
+    control.refresh_from_db()
+    assert control.state == "cancelled"
+    client.post(f"{url}resume/")
+    client.post(f"{BASE}{control.pk}/cancel/")
+    assert "Stop the training</button>" in client.get(url).text
+
+
 def test_a_done_run_leads_to_its_version_and_its_scan(
     running, version, lena, client_of
 ):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from mining.recipe import Recipe as MiningRecipe
+from reviewapp.actions import registry, verifying
 from reviewapp.actions.exports import request_export, run_export
 from reviewapp.actions.fixsets import freeze_fix_set
-from reviewapp.actions.training import claim_training
+from reviewapp.actions.runs import claim_run
 from reviewapp.actions.verifying import finish_training
 from reviewapp.models import Confusion, Finding, Recipe, TrainingRun, Verdict
 from tests import factories, schooling
@@ -38,7 +41,7 @@ def recipe(frozen) -> Recipe:
 
 def finish(recipe: Recipe, world, checkpoint) -> TrainingRun:
     run = factories.TrainingRunFactory(parent=world.scan.model_version, recipe=recipe)
-    claimed = claim_training(run_id=run.pk, worker="w")
+    claimed = claim_run(kind=TrainingRun, run_id=run.pk, worker="w")
     made = finish_training(
         run=claimed, checkpoint=str(checkpoint), epochs=[], outcome={"best_epoch": 1}
     )
@@ -69,9 +72,38 @@ def test_a_set_claims_its_confusions_once(world, recipe, alice, model_root):
 
 def test_a_run_that_was_taken_away_registers_nothing(world, recipe, model_root):
     run = factories.TrainingRunFactory(parent=world.scan.model_version, recipe=recipe)
-    claimed = claim_training(run_id=run.pk, worker="w")
+    claimed = claim_run(kind=TrainingRun, run_id=run.pk, worker="w")
     TrainingRun.objects.update(attempts=2)
     pupil = schooling.write_pupil(model_root / "a.safetensors")
     told = finish_training(run=claimed, checkpoint=str(pupil), epochs=[], outcome={})
     assert told is None
     assert not recipe.fix_set.trained_versions.exists()
+
+
+def test_a_run_taken_away_while_its_weights_are_hashed_registers_nothing(
+    world, recipe, model_root, monkeypatch
+):
+    run = factories.TrainingRunFactory(parent=world.scan.model_version, recipe=recipe)
+    claimed = claim_run(kind=TrainingRun, run_id=run.pk, worker="w")
+    pupil = schooling.write_pupil(model_root / "a.safetensors")
+
+    def overtake(url):
+        assert url == str(pupil)
+        TrainingRun.objects.update(attempts=2)
+        return "ab" * 32
+
+    monkeypatch.setattr(verifying, "checkpoint_digest", overtake)
+    told = finish_training(run=claimed, checkpoint=str(pupil), epochs=[], outcome={})
+    assert told is None
+    assert not recipe.fix_set.trained_versions.exists()
+
+
+def test_the_weights_are_hashed_once(world, recipe, model_root, monkeypatch):
+    def again(url):
+        raise AssertionError("hashed under the locks")
+
+    monkeypatch.setattr(registry, "checkpoint_digest", again)
+    pupil = schooling.write_pupil(model_root / "a.safetensors")
+    finish(recipe, world, pupil)
+    made = recipe.fix_set.trained_versions.get()
+    assert made.digest == hashlib.sha256(pupil.read_bytes()).hexdigest()

@@ -11,10 +11,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from mining.training.settings import Loss, Start, TrainPrecision, TrainSettings
 from mining.types import Device
+from reviewapp.actions.runs import claim_run, fail_run
 from reviewapp.actions.training import (
     cancel_training,
-    claim_training,
-    fail_training,
     resume_training,
     start_training,
 )
@@ -97,8 +96,10 @@ class Command(DomainCommand):
 
     def run(self, *, resume: int | None, **options: Any) -> None:
         run = self._start(**options) if resume is None else _resume(resume)
-        claimed = claim_training(
-            run_id=run.pk, worker=f"{socket.gethostname()}:{os.getpid()}"
+        claimed = claim_run(
+            kind=TrainingRun,
+            run_id=run.pk,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         if claimed is None:
             raise CommandError(f"{run} went to a worker; its page shows it.")
@@ -143,7 +144,7 @@ class Command(DomainCommand):
                 returncode=INTERRUPTED,
             ) from error
         except Exception as error:
-            fail_training(run=run, message=plain_message(error))
+            fail_run(run=run, message=plain_message(error))
             raise
         finally:
             send_due_scans()

@@ -10,13 +10,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from mining.training.settings import Loss, TrainPrecision, TrainSettings
 from mining.types import Device
-from reviewapp.actions.folds import (
-    cancel_folds,
-    claim_folds,
-    fail_folds,
-    resume_folds,
-    start_folds,
-)
+from reviewapp.actions.folds import start_folds
+from reviewapp.actions.runs import cancel_run, claim_run, fail_run, resume_run
 from reviewapp.exceptions import plain_message
 from reviewapp.folding import scan_out_of_fold
 from reviewapp.management.base import (
@@ -64,7 +59,7 @@ class Command(DomainCommand):
     def run(self, *, resume: int | None, **options: Any) -> None:
         run = self._start(**options) if resume is None else _resume(resume)
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        claimed = claim_folds(run_id=run.pk, worker=worker)
+        claimed = claim_run(kind=FoldRun, run_id=run.pk, worker=worker)
         if claimed is None:
             raise CommandError(f"{run} went to a worker; its page shows it.")
         self.stdout.write(f"Out-of-fold run {run.pk}: {run.folds} x {claimed.parent}")
@@ -72,13 +67,13 @@ class Command(DomainCommand):
             with Meter(self.stdout, f"Training like {run.parent}", None) as meter:
                 done = scan_out_of_fold(claimed, watch=_Watch(meter, claimed))
         except KeyboardInterrupt as error:
-            cancel_folds(run=run, by=None)
+            cancel_run(run=run, by=None)
             raise CommandError(
                 f"Stopped. Go on with: manage.py scan_out_of_fold --resume {run.pk}",
                 returncode=INTERRUPTED,
             ) from error
         except Exception as error:
-            fail_folds(run=claimed, message=plain_message(error))
+            fail_run(run=claimed, message=plain_message(error))
             raise
         finally:
             send_what_follows()
@@ -129,4 +124,4 @@ def _resume(run_id: int) -> FoldRun:
     run = FoldRun.objects.with_names().filter(pk=run_id).first()
     if run is None:
         raise CommandError(f"There is no out-of-fold run {run_id}.")
-    return resume_folds(run=run, by=None)
+    return resume_run(run=run, by=None)
