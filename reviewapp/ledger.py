@@ -225,19 +225,19 @@ SELECT CASE WHEN l.presence IN ('fixed', 'superseded') THEN l.presence
 """  # noqa: S608 - parts of this file
 
 
-def fates_of(line: Confusion, scan: Scan) -> Fates:
+def fates_of(line: Confusion, scan: int) -> Fates:
     """Return what became of a line's findings, of the hardest 2,000 at most.
 
     Args:
         line: The ledger line.
-        scan: The last of its model that counts.
+        scan: Id of the last of its model that counts.
     """
     values = {
         "dataset": line.dataset_id,
         "model": line.registered_model_id,
         "true": line.true_label_id,
         "predicted": line.predicted_label_id,
-        "scan": scan.pk,
+        "scan": scan,
         "limit": FOLLOWED,
     }
     with connection.cursor() as cursor:

@@ -353,6 +353,7 @@ SPECTACULAR_SETTINGS = {
         "JobStateEnum": "reviewapp.models.Export.State",
         "KindEnum": "reviewapp.models.Finding.Kind",
         "NoticeKindEnum": "reviewapp.models.NoticeKind",
+        "RunStateEnum": "reviewapp.models.TrainingRun.State",
         "ScanStateEnum": "reviewapp.models.Scan.State",
         "SplitEnum": "reviewapp.models.Split",
     },

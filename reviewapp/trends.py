@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from mining.statistics import Interval, wilson
+from reviewapp.kinds import ScanKind
 from reviewapp.models import Dataset, RegisteredModel, Scan
 
 SCANS = 100  # the last ones that count
@@ -69,9 +70,19 @@ def last_scanned(dataset: Dataset) -> RegisteredModel | None:
     return last.model_version.registered_model if last else None
 
 
-def trends_of(dataset: Dataset, model: RegisteredModel) -> Trends:
-    """Return the last 100 scans of a model that count, and the last 26 weeks."""
+def trends_of(
+    dataset: Dataset, model: RegisteredModel, kind: ScanKind | None = None
+) -> Trends:
+    """Return the last 100 scans of a model that count, and the last 26 weeks.
+
+    Args:
+        dataset: Where it was scanned.
+        model: Which.
+        kind: Only scans of this kind; None: all.
+    """
     scans = Scan.objects.for_dataset(dataset).finished().counted().of_model(model)
+    if kind:
+        scans = kind.among(scans)
     last = scans.lean().defer("classes").newest_first()[:SCANS]
     return Trends(
         points=[Point(scan) for scan in last][::-1],

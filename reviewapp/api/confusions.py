@@ -158,6 +158,10 @@ class ScanCountSerializer(serializers.Serializer[object]):
     """Errors of the pair in one scan; null: the scan says nothing about the pair."""
 
     scan = serializers.IntegerField()
+    split = serializers.CharField(help_text="Empty: every split")
+    folds = serializers.IntegerField(
+        help_text="Out-of-fold, by so many models; 0: not so"
+    )
     count = serializers.IntegerField(allow_null=True)
 
 
@@ -221,7 +225,12 @@ class ConfusionsViewSet(
             {
                 "confusion": line,
                 "counts": [
-                    {"scan": scan.pk, "count": n}
+                    {
+                        "scan": scan.pk,
+                        "split": scan.split,
+                        "folds": scan.folds,
+                        "count": n,
+                    }
                     for scan, n in zip(scans, entry.counts, strict=True)
                 ],
                 "events": line.events.order_by("id"),

@@ -129,14 +129,14 @@ class TrainingViewSet(
     @extend_schema(request=None, responses=TrainingRunSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, slug: str, run_id: int) -> Response:
-        """Stop a run; its last whole epoch is kept."""
+        """Stop a run, and its control with it; the last whole epoch of each is kept."""
         run = cancel_training(run=self.get_object(), by=self.person)
         return Response(TrainingRunSerializer(run).data)
 
     @extend_schema(request=None, responses={202: TrainingRunSerializer})
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, slug: str, run_id: int) -> Response:
-        """Go on with a run that failed or was stopped."""
+        """Go on with a run that failed or was stopped, and with a control stopped with it."""
         run = resume_training(run=self.get_object(), by=self.person)
         enqueue_training(run)
         answer = TrainingRunSerializer(run)

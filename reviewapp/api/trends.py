@@ -21,6 +21,9 @@ class PointSerializer(serializers.Serializer[Any]):
     scan = serializers.IntegerField(source="scan.pk")
     version = serializers.IntegerField(source="scan.model_version.number")
     split = serializers.CharField(source="scan.split", help_text="Empty: every split")
+    folds = serializers.IntegerField(
+        source="scan.folds", help_text="Out-of-fold, by so many models; 0: not so"
+    )
     started = serializers.DateTimeField(source="scan.created_at")
     accuracy = serializers.FloatField(source="scan.accuracy", allow_null=True)
     low = serializers.FloatField(source="interval.low")

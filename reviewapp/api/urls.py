@@ -20,6 +20,7 @@ from reviewapp.api.datasets import (
 from reviewapp.api.exports import ExportsViewSet
 from reviewapp.api.findings import FindingsViewSet
 from reviewapp.api.fixsets import FixSetsViewSet
+from reviewapp.api.folds import FoldRunsViewSet
 from reviewapp.api.imports import ImportsViewSet
 from reviewapp.api.matrices import MatricesViewSet
 from reviewapp.api.notices import DeliveriesViewSet, WebhooksViewSet
@@ -60,6 +61,7 @@ below.register("fix-sets", FixSetsViewSet, basename="api-fixset")
 below.register("recipes", RecipesViewSet, basename="api-recipe")
 below.register("exports", ExportsViewSet, basename="api-export")
 below.register("training", TrainingViewSet, basename="api-training")
+below.register("out-of-fold", FoldRunsViewSet, basename="api-folds")
 below.register("reports", ReportsViewSet, basename="api-report")
 below.register("webhooks", WebhooksViewSet, basename="api-webhook")
 below.register("deliveries", DeliveriesViewSet, basename="api-delivery")

@@ -86,6 +86,10 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
         formats = (ModelVersion.Format.SAFETENSORS, ModelVersion.Format.STATE_DICT)
         return self.filter(format__in=formats)
 
+    def controls(self) -> ModelVersionQuerySet:
+        """Keep what was trained as the control of another version."""
+        return self.filter(made_by__control_of__isnull=False)
+
     def without_controls(self) -> ModelVersionQuerySet:
         """Leave out what was trained as the control of another version."""
         return self.exclude(made_by__control_of__isnull=False)

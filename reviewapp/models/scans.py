@@ -58,6 +58,14 @@ class ScanQuerySet(models.QuerySet["Scan"]):
             "dataset", "model_version__registered_model", "requested_by"
         )
 
+    def with_control(self) -> ScanQuerySet:
+        """Annotate `is_control`: of a version that shows what chance alone would bring."""
+        return self.annotate(is_control=_is_control())
+
+    def without_controls(self) -> ScanQuerySet:
+        """Leave out those of such versions."""
+        return self.filter(~_is_control())
+
     def lean(self) -> ScanQuerySet:
         """Load the version's name and number alone, and no settings: for many scans."""
         return self.select_related("model_version__registered_model").defer(
@@ -73,6 +81,11 @@ class ScanQuerySet(models.QuerySet["Scan"]):
         summed = models.Subquery(shards.annotate(n=Sum("samples_done")).values("n"))
         whole = models.When(state=Scan.State.DONE, then=F("samples"))
         return self.annotate(samples_done=models.Case(whole, default=summed))
+
+
+def _is_control() -> Exists:
+    controls = ModelVersion.objects.controls()
+    return Exists(controls.filter(pk=OuterRef("model_version")))
 
 
 class Scan(models.Model):

@@ -19,12 +19,14 @@ from redis import RedisError
 
 from reviewapp.access import access_dataset
 from reviewapp.actions.known import DECIDED
+from reviewapp.kinds import kind_of
 from reviewapp.models import Dataset, Event, Finding, Registration, Scan, Standing
 from reviewapp.models.people import role_on
 from reviewapp.views.requests import UserRequest
 
 if TYPE_CHECKING:
     from reviewapp.models.findings import FindingQuerySet
+    from reviewapp.models.scans import ScanQuerySet
 
 RowT = TypeVar("RowT", Scan, Registration)
 
@@ -91,8 +93,11 @@ def dataset(request: UserRequest, slug: str) -> HttpResponse:
     """Show one data set at a glance: how good the model is and what is left to do."""
     dataset = access_dataset(request.user, slug)
     scans = Scan.objects.for_dataset(dataset).newest_first()
-    finished = list(scans.finished().counted().with_names()[:CHART_SCANS])
-    last = finished[0] if finished else None
+    finished = list(
+        scans.finished().counted().with_names().with_control()[:CHART_SCANS]
+    )
+    last = next((scan for scan in finished if not _is_control(scan)), None)
+    newest = scans.with_names().with_progress().with_control().first()
     registrations = Registration.objects.for_dataset(dataset).newest_first()
     events = Event.objects.for_dataset(dataset).newest_first()
     context = {
@@ -100,9 +105,11 @@ def dataset(request: UserRequest, slug: str) -> HttpResponse:
         "role": role_on(request.user, dataset),
         "registration": registrations.first(),
         "registered": registrations.done().first(),
-        "newest": scans.with_names().with_progress().first(),
+        "newest": newest,
+        "newest_counted": _counted(newest, scans),
         "last": last,
-        "previous": _same_kind_before(last, finished[1:]) if last else None,
+        "kind": last and kind_of(last),
+        "previous": _same_kind_before(last, finished) if last else None,
         "has_models": bool(last) or dataset.registered_models.exists(),
         "scans": finished,
         "figure": _figure(finished[::-1]),
@@ -113,9 +120,27 @@ def dataset(request: UserRequest, slug: str) -> HttpResponse:
     return render(request, "dashboard/dataset.html", context)
 
 
-def _same_kind_before(last: Scan, older: list[Scan]) -> Scan | None:
-    """Return the scan before of the same model and split: only these compare."""
-    return next((scan for scan in older if _series(scan) == _series(last)), None)
+def _counted(newest: Scan | None, scans: ScanQuerySet) -> Scan | None:
+    """Return the last scan that is neither for the record nor of a control, if any is.
+
+    Args:
+        newest: The last one, with `is_control`; None: there is none.
+        scans: All, the latest first.
+    """
+    if newest is None or not (newest.for_record or _is_control(newest)):
+        return newest
+    return scans.counted().without_controls().with_names().first() or newest
+
+
+def _is_control(scan: Scan) -> bool:
+    said: bool = scan.is_control  # type: ignore[attr-defined]  # by `with_control`
+    return said
+
+
+def _same_kind_before(last: Scan, scans: list[Scan]) -> Scan | None:
+    """Return the scan before of the same model and kind: only these compare."""
+    same = (s for s in scans if s.pk < last.pk and _series(s) == _series(last))
+    return next(same, None)
 
 
 def _backlog(dataset: Dataset) -> Backlog:
@@ -142,9 +167,8 @@ def _by_verdict(findings: FindingQuerySet) -> str:
 
 
 def _series(scan: Scan) -> str:
-    """Return what makes two accuracies comparable: the model and the split."""
-    model = scan.model_version.registered_model.name
-    return f"{model}, {scan.get_split_display() if scan.split else 'all splits'}"
+    """Return what makes two accuracies comparable: the model and the kind of scan."""
+    return f"{scan.model_version.registered_model.name}, {kind_of(scan)}"
 
 
 def _figure(scans: list[Scan]) -> dict[str, object]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.text import Truncator
 from django.views.decorators.http import require_GET, require_POST
 
@@ -19,6 +21,7 @@ from reviewapp.filters import ConfusionFilter
 from reviewapp.forms.choices import Menu, offer_choices
 from reviewapp.forms.confusions import PlanForm
 from reviewapp.judged import ASSUMED_SECONDS
+from reviewapp.kinds import Kinds, ScanKind, choose_kind, last_scans
 from reviewapp.ledger import (
     FOLLOWED,
     Fates,
@@ -61,6 +64,27 @@ class Row:
     value: Value
     counts: tuple[int | None, ...]  # in the last scans
     proof: Proof
+    elsewhere: ScanKind | None  # where its errors come from, if not from these scans
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The scans of one kind: their errors can be put side by side.
+
+    Attributes:
+        kinds: All that there are, and the one chosen.
+        scans: Those of the one chosen, the oldest first.
+        last: Id -> kind of the last scan of each model and kind, the latest first.
+    """
+
+    kinds: Kinds
+    scans: list[Scan]
+    last: dict[int, ScanKind]
+
+    def elsewhere(self, value: Value) -> ScanKind | None:
+        """Return of what kind the scan is that a value comes from; None: of this one."""
+        kind = self.last.get(value.scan or 0)
+        return None if kind == self.kinds.chosen else kind
 
 
 @require_GET
@@ -71,12 +95,9 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         request.GET, Confusion.objects.for_dataset(dataset), dataset=dataset
     )
     page = _page(dataset, query, request.GET.get("after"))
-    finished = (
-        Scan.objects.for_dataset(dataset).finished().counted().lean().newest_first()
-    )
-    if query.is_valid() and (model := query.form.cleaned_data["registered_model"]):
-        finished = finished.of_model(model)
-    scans = list(finished[:SCANS_OF_ALL])[::-1]
+    model = query.form.cleaned_data["registered_model"] if query.is_valid() else None
+    scanned = _scanned(request, dataset, model, most=SCANS_OF_ALL)
+    scans = scanned.scans
     lines = histories(lines=page.rows, scans=scans)
     values = values_of(dataset, page.rows)
     offer_choices(query.form, dataset)
@@ -87,6 +108,7 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
         "dataset": dataset,
         "form": query.form,
         "order": query.order,
+        "kinds": scanned.kinds,
         "scans": len(scans),
         "columns": scans[-COLUMNS:],
         "rows": [
@@ -95,6 +117,7 @@ def index(request: UserRequest, slug: str) -> HttpResponse:
                 values[entry.line.pk],
                 entry.counts[-COLUMNS:],
                 proof_of(entry.line.evidence),
+                scanned.elsewhere(values[entry.line.pk]),
             )
             for entry in lines
         ],
@@ -115,6 +138,20 @@ def _page(
             dataset, lines, order=query.order, after=after, size=PAGE_SIZE
         )
     return keyset_page(lines, by=("present", "peak", "id"), after=after, size=PAGE_SIZE)
+
+
+def _scanned(
+    request: UserRequest, dataset: Dataset, model: RegisteredModel | None, *, most: int
+) -> Scanned:
+    """Return the last scans that count, of the kind asked for or the last scanned."""
+    finished = Scan.objects.for_dataset(dataset).finished().counted()
+    if model:
+        finished = finished.of_model(model)
+    last = last_scans(finished)
+    kinds = choose_kind(last, request.GET.get("over", ""))
+    of_kind = kinds.chosen.among(finished) if kinds.chosen else finished
+    scans = of_kind.lean().newest_first()[:most]
+    return Scanned(kinds, list(scans)[::-1], {one.scan: one.kind for one in last})
 
 
 @require_GET
@@ -138,7 +175,9 @@ def plan(request: UserRequest, slug: str, confusion_id: int) -> HttpResponse:
             return _detail(request, dataset, line, form=form)
         plan_line(line=line, plan=form.line_plan(), by=request.user)
     messages.success(request, "Saved.")
-    return redirect("confusion-detail", slug, confusion_id)
+    page = reverse("confusion-detail", args=[slug, confusion_id])
+    over = request.GET.get("over")
+    return redirect(f"{page}?{urlencode({'over': over})}" if over else page)
 
 
 def _access_line(dataset: Dataset, confusion_id: int) -> Confusion:
@@ -153,22 +192,23 @@ def _detail(
     *,
     form: PlanForm | None = None,
 ) -> HttpResponse:
-    finished = (
-        Scan.objects.for_dataset(dataset).finished().counted().lean().newest_first()
-    )
-    scans = list(finished.of_model(line.registered_model)[:SCANS])[::-1]
+    scanned = _scanned(request, dataset, line.registered_model, most=SCANS)
+    scans, newest = scanned.scans, next(iter(scanned.last), None)
     [entry] = histories(lines=[line], scans=scans)
     pair = (line.true_label_id, line.predicted_label_id)
     standings = Standing.objects.of_model(line.registered_model).of_pairs([pair])
     standing = standings.first() or Standing()
-    fates = fates_of(line, scans[-1]) if scans else Fates()
+    fates = fates_of(line, newest) if newest else Fates()
+    value = values_of(dataset, [line])[line.pk]
     context = {
         "dataset": dataset,
         "line": line,
         "role": role_on(request.user, dataset),
         "form": form or PlanForm(line=line),
         "proof": proof_of(line.evidence),
-        "value": values_of(dataset, [line])[line.pk],
+        "kinds": scanned.kinds,
+        "value": value,
+        "elsewhere": scanned.elsewhere(value),
         "assumed_seconds": ASSUMED_SECONDS,
         "claims": claims_on(line) if standing.is_exported else [],
         "entry": entry,
@@ -178,19 +218,23 @@ def _detail(
             for event in line.events.select_related("scan").order_by("-id")
         ],
         "standing": standing,
-        # What it is called, the choice above the list of findings, how many.
-        "findings": [
-            ("Waiting for review", "show=waiting", standing.waiting),
-            ("Of these, back", "show=waiting&presence=regressed", standing.back),
-            ("Reviewed", "show=reviewed", standing.reviewed),
-            ("Still seen", "show=present", standing.present),
-        ],
+        "findings": _findings(standing),
         "fates": _fates(fates),
         "followed": 2 * FOLLOWED if fates.is_cut else None,
-        "last_scan": scans[-1] if scans else None,
+        "last_scan": newest,
         "figure": lines_figure(scans, [entry]),
     }
     return render(request, "history/detail.html", context, status=400 if form else 200)
+
+
+def _findings(standing: Standing) -> list[tuple[str, str, int]]:
+    """Return what each part is called, the choice of its findings, and how many."""
+    return [
+        ("Waiting for review", "show=waiting", standing.waiting),
+        ("Of these, back", "show=waiting&presence=regressed", standing.back),
+        ("Reviewed", "show=reviewed", standing.reviewed),
+        ("Still seen", "show=present", standing.present),
+    ]
 
 
 def _fates(fates: Fates) -> list[tuple[str, str, int]]:
@@ -225,23 +269,17 @@ def evidence_in_words(event: ConfusionEvent) -> str:
 
 
 def errors_figure(scans: Sequence[Scan]) -> dict[str, object]:
-    """Return what charts.js draws: all errors by scan, a curve for each model and split."""
-    kinds = dict.fromkeys((_model(scan), scan.split) for scan in scans)
+    """Return what charts.js draws: all errors by scan of a kind, a curve for each model."""
     return {
         "traces": [
             {
-                "name": f"{model.name}, {split or 'every split'}",
+                "name": model.name,
                 "x": [str(scan.pk) for scan in scans],
-                "y": [
-                    scan.errors
-                    if (_model(scan), scan.split) == (model, split)
-                    else None
-                    for scan in scans
-                ],
+                "y": [scan.errors if _model(scan) == model else None for scan in scans],
                 "mode": "lines+markers",
                 "connectgaps": True,
             }
-            for model, split in kinds
+            for model in dict.fromkeys(map(_model, scans))
         ],
         "layout": _layout(),
     }

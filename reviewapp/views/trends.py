@@ -7,11 +7,11 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from reviewapp.access import access_dataset, access_one, id_from
-from reviewapp.models import RegisteredModel
-from reviewapp.trends import Point, Trends, Week, last_scanned, trends_of
+from reviewapp.kinds import choose_kind, kind_of, last_scans
+from reviewapp.models import RegisteredModel, Scan
+from reviewapp.trends import Point, Trends, Week, trends_of
 from reviewapp.views.requests import UserRequest
 
-COLOURS = ("accent", "info", "good", "muted")  # of the splits
 VERDICTS = (
     ("confirmed", "good", "confirmed"),
     ("relabelled", "info", "labels corrected"),
@@ -21,18 +21,23 @@ VERDICTS = (
 
 @require_GET
 def index(request: UserRequest, slug: str) -> HttpResponse:
-    """Show one registered model over time: of the one asked for, else the last scanned."""
+    """Show a model over time, in scans of one kind: those asked for, or the last."""
     dataset = access_dataset(request.user, slug)
     models = dataset.registered_models.order_by("name", "pk")
-    chosen = request.GET.get("model", "")
-    if chosen:
-        model: RegisteredModel | None = access_one(models, pk=id_from(chosen))
+    last = last_scans(Scan.objects.for_dataset(dataset).finished().counted())
+    asked = request.GET.get("model", "")
+    if asked:
+        model: RegisteredModel | None = access_one(models, pk=id_from(asked))
     else:
-        model = last_scanned(dataset)
+        newest = last[0].model if last else None
+        model = next((one for one in models if one.pk == newest), None)
     context: dict[str, object] = {"dataset": dataset, "models": models, "model": model}
     if model:
-        trends = trends_of(dataset, model)
+        mine = (one for one in last if one.model == model.pk)
+        kinds = choose_kind(mine, request.GET.get("over", ""))
+        trends = trends_of(dataset, model, kinds.chosen)
         context |= {
+            "kinds": kinds,
             "points": trends.points[::-1],
             "weeks": [week for week in reversed(trends.weeks) if week.verdicts],
             "figures": figures_of(trends),
@@ -46,10 +51,15 @@ def figures_of(trends: Trends) -> list[tuple[str, str, str, dict[str, object]]]:
     charts = []
     if points:
         charts += [
-            ("accuracy-figure", "Accuracy", _spoken(points), _accuracy(points)),
+            (
+                "accuracy-figure",
+                f"Accuracy: {_kind(points)}",
+                _spoken(points),
+                _accuracy(points),
+            ),
             (
                 "errors-figure",
-                "Errors and what waited",
+                f"Errors and what waited: {_kind(points)}",
                 "See the table of scans",
                 _errors(points),
             ),
@@ -79,50 +89,38 @@ def _names(points: list[Point]) -> list[str]:
 
 
 def _accuracy(points: list[Point]) -> dict[str, object]:
-    """Return a curve for each split, in percent, with Wilson's intervals as bars."""
-    splits = list(dict.fromkeys(point.scan.split for point in points))
-    traces = []
-    for n, split in enumerate(splits):
-        mine = [p for p in points if p.scan.split == split and p.scan.readable]
-        y = [100 * (point.scan.accuracy or 0) for point in mine]
-        traces.append(
-            {
-                "name": split or "every split",
-                "x": _names(mine),
-                "y": y,
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [
-                        100 * p.interval.high - a for p, a in zip(mine, y, strict=True)
-                    ],
-                    "arrayminus": [
-                        a - 100 * p.interval.low for p, a in zip(mine, y, strict=True)
-                    ],
-                    "thickness": 1,
-                },
-                "mode": "lines+markers",
-                "color": COLOURS[n % len(COLOURS)],
-                "hovertemplate": "%{y:.1f} %",
-            }
-        )
-    return {"traces": traces, "layout": _layout(_names(points), "accuracy, %")}
+    """Return a curve in percent, with Wilson's intervals as bars."""
+    mine = [point for point in points if point.scan.readable]
+    y = [100 * (point.scan.accuracy or 0) for point in mine]
+    above = [100 * p.interval.high - a for p, a in zip(mine, y, strict=True)]
+    below = [a - 100 * p.interval.low for p, a in zip(mine, y, strict=True)]
+    trace = {
+        "name": _kind(points),
+        "x": _names(mine),
+        "y": y,
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": above,
+            "arrayminus": below,
+            "thickness": 1,
+        },
+        "mode": "lines+markers",
+        "color": "accent",
+        "hovertemplate": "%{y:.1f} %",
+    }
+    return {"traces": [trace], "layout": _layout(_names(points), "accuracy, %")}
 
 
 def _errors(points: list[Point]) -> dict[str, object]:
     names = _names(points)
-    splits = list(dict.fromkeys(point.scan.split for point in points))
-    traces: list[dict[str, object]] = [
-        {
-            "name": f"errors, {split or 'every split'}",
-            "x": names,
-            "y": [p.scan.errors if p.scan.split == split else None for p in points],
-            "mode": "lines+markers",
-            "connectgaps": True,
-            "color": COLOURS[n % len(COLOURS)],
-        }
-        for n, split in enumerate(splits)
-    ]
+    errors = {
+        "name": f"errors, {_kind(points)}",
+        "x": names,
+        "y": [point.scan.errors for point in points],
+        "mode": "lines+markers",
+        "color": "accent",
+    }
     waited = {
         "name": "findings without a verdict at its end",
         "x": names,
@@ -133,7 +131,12 @@ def _errors(points: list[Point]) -> dict[str, object]:
     }
     layout = _layout(names, "number")
     layout["yaxis"] = {"rangemode": "tozero", "title": {"text": "number"}}
-    return {"traces": [*traces, waited], "layout": layout}
+    return {"traces": [errors, waited], "layout": layout}
+
+
+def _kind(points: list[Point]) -> str:
+    """Return the kind of the scans, which they share."""
+    return str(kind_of(points[0].scan))
 
 
 def _verdicts(weeks: list[Week]) -> dict[str, object]:

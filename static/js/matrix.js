@@ -5,6 +5,7 @@
   const LARGEST = 1100;
   const BAR = 76; // pixels for the bar of colours and its words
   const NUMBERED = 20; // classes up to which cells have their number in them
+  const PALER = 0.98; // share of the changes below the strongest colour, which the others have
 
   const property = (name) =>
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -67,6 +68,12 @@
     return `${value > 0 ? "+" : "−"}${text}`;
   };
 
+  /* A few large changes must not make all the small ones as pale as the page. */
+  const strongest = (cells) => {
+    const sizes = Float64Array.from(cells, (cell) => Math.abs(cell.value)).filter(Boolean).sort();
+    return sizes.length ? sizes[Math.ceil(PALER * sizes.length) - 1] : 1;
+  };
+
   const bar = (most, scale, signed, title) => {
     const steps = signed ? [-1, -0.5, 0, 0.5, 1] : [0.25, 0.5, 0.75, 1];
     const whole = (value) => (scale === "counts" ? Math.round(value) : value);
@@ -112,16 +119,21 @@
     const size = names.length;
     const errors = [...cells.values()].filter((cell) => cell.row !== cell.column);
     const largest = (some) => root(some.reduce((top, cell) => Math.max(top, Math.abs(cell.value)), 0)) || 1;
-    const most = largest(errors);
     const unit = scale === "counts" ? "images" : `share of the ${scale} class`;
     if (data.before) {
       const z = grid(cells, size, () => true);
-      const colours = ["fewer", "same", "more"].map((name, at) => [at / 2, property(`matrix-${name}`)]);
-      const colorbar = bar(most, scale, true, `fewer · ${unit} · more`);
+      const colours = ["matrix-fewer", "surface", "matrix-more"].map((name, at) => [at / 2, property(name)]);
+      const end = root(strongest(errors));
+      const colorbar = bar(end, scale, true, `fewer · ${unit} · more`);
+      if (end < largest(errors)) {
+        colorbar.ticktext[0] = `≤ ${colorbar.ticktext[0]}`;
+        colorbar.ticktext.push(`≥ ${colorbar.ticktext.pop()}`);
+      }
       return [
-        trace(z, names, { colorscale: colours, zmin: -most, zmax: most, colorbar, ...numbers(z, cells, size, scale, true) }),
+        trace(z, names, { colorscale: colours, zmin: -end, zmax: end, colorbar, ...numbers(z, cells, size, scale, true) }),
       ];
     }
+    const most = largest(errors);
     const from = (name) => [[0, property(`matrix-${name}low`)], [1, property(`matrix-${name}high`)]];
     const wrong = grid(cells, size, (cell) => cell.row !== cell.column);
     const right = grid(cells, size, (cell) => cell.row === cell.column);

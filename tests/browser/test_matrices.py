@@ -75,6 +75,42 @@ def test_a_cell_says_what_it_is_and_leads_to_its_findings(scans, rita, sign_in):
     assert phone.problems == []
 
 
+SCALE = """() => {
+  const [{zmax, zmin, colorscale, colorbar}] = document.getElementById("matrix").data;
+  const surface = getComputedStyle(document.documentElement).getPropertyValue("--surface");
+  return {zmax, zmin, words: colorbar.ticktext, isNothing: colorscale[1][1] === surface.trim()};
+}"""
+
+
+@pytest.mark.browser
+def test_one_large_change_makes_no_small_one_pale(
+    transactional_db, world, rita, sign_in
+):
+    labels = world.labels + [
+        factories.LabelFactory(dataset=world.dataset, index=n) for n in range(3, 9)
+    ]
+    version = world.scan.model_version
+    before, now = (factories.ScanFactory(model_version=version) for _ in range(2))
+    for true in labels:
+        for predicted in labels:
+            size = 100 if (true, predicted) == (labels[0], labels[1]) else 1
+            factories.ConfusionCountFactory(
+                scan=now, true_label=true, predicted_label=predicted, count=size
+            )
+    page = sign_in(rita, color_scheme="dark")
+    for shown in ("dark", "light"):
+        page.emulate_media(color_scheme=shown)
+        page.goto(f"/datasets/animals/scans/{now.pk}/matrix/?against={before.pk}")
+        page.locator("#matrix-status", has_text=DRAWN).wait_for()
+        assert page.evaluate(SCALE) == {
+            "zmax": 1,
+            "zmin": -1,
+            "words": ["≤ −1", "0", "≥ +1"],  # noqa: RUF001 (as numbers are written)
+            "isNothing": True,
+        }
+    assert page.problems == []
+
+
 @pytest.mark.browser
 def test_the_matrix_holds_up_at_all_sizes(scans, rita, sign_in):
     scan, before = scans

@@ -117,13 +117,50 @@ def test_the_overview_compares_with_the_scan_before_of_the_same_split(
     )
     html = client_of(rita).get(OVERVIEW).content.decode()
     assert tiles(html)["Top-1 accuracy"] == "90.0 %"
-    assert "80.0 % the scan before" in html
+    assert "test, 80.0 % the scan before" in html
     figure = json.loads(
         re.search(r'id="scans-figure"[^>]*>(.*?)</script>', html, re.DOTALL)[1]
     )
     accuracy = {t["name"]: t["y"] for t in figure["traces"] if "yaxis" not in t}
     assert accuracy == {"resnet, test": [70.0, 80.0, 90.0], "resnet, val": [10.0]}
     assert figure["layout"]["xaxis"]["categoryarray"][-1] == f"#{last.pk}"
+
+
+def test_a_controls_scan_is_not_the_last_one_and_is_named_beside_it(
+    world, rita, client_of
+):
+    model = factories.RegisteredModelFactory(dataset=world.dataset, name="by chance")
+    version = factories.ModelVersionFactory(registered_model=model, checkpoint="c")
+    run = factories.TrainingRunFactory(parent=world.scan.model_version)
+    factories.TrainingRunFactory(
+        parent=world.scan.model_version, control_of=run, version=version, state="done"
+    )
+    client = client_of(rita)
+    for fields in ({"for_record": True}, {"correct": 1}):  # by the training; by hand
+        control = factories.ScanFactory(model_version=version, **fields)
+        page = client.get(OVERVIEW)
+        assert page.context["newest"] == control
+        assert page.context["newest_counted"] == page.context["last"] == world.scan
+        assert tiles(page.text)["Top-1 accuracy"] == "70.0 %"
+        panel = page.text[page.text.index("<h2>Last scan</h2>") :]
+        panel = panel[: panel.index("</dl>")]
+        assert re.findall(r"/scans/(\d+)/", panel) == [
+            str(world.scan.pk),
+            str(control.pk),
+        ]
+        assert re.findall(r"<dt>(\w+)</dt>", panel)[-1] == "Control"
+    factories.ScanFactory(model_version=version, state="running", samples=9)
+    assert "of by chance v1, a control, is running" in client.get(OVERVIEW).text
+
+
+def test_an_older_version_scanned_since_is_named_beside_the_last_scan(
+    world, rita, client_of
+):
+    old = factories.ScanFactory(model_version=world.scan.model_version, for_record=True)
+    page = client_of(rita).get(OVERVIEW)
+    assert page.context["newest_counted"] == world.scan
+    panel = page.text[page.text.index("<dt>For the record</dt>") :]
+    assert f"/scans/{old.pk}/" in panel[: panel.index("</dd>")]
 
 
 def test_with_one_scan_it_says_that_the_curve_begins_later(world, rita, client_of):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -82,7 +83,7 @@ def test_the_ledger_shows_a_dash_for_what_a_scan_did_not_cover(
     world: World, rita: User, client_of: ClientOf
 ) -> None:
     another_scan(world)
-    another_scan(world, split="val")
+    another_scan(world, classes=[world.labels[0].pk, world.labels[2].pk])
     another_scan(world, state=Scan.State.FAILED)
 
     response = client_of(rita).get(URL)
@@ -97,10 +98,110 @@ def test_the_ledger_shows_a_dash_for_what_a_scan_did_not_cover(
     figure = response.context["lines_figure"]
     assert [trace["y"] for trace in figure["traces"]] == [[3, 0, None]]
     errors = response.context["errors_figure"]["traces"]
-    assert [(t["name"], t["y"]) for t in errors] == [
-        ("resnet, test", [3, 0, None]),
-        ("resnet, val", [None, None, 0]),
-    ]
+    assert [(t["name"], t["y"]) for t in errors] == [("resnet", [3, 0, 0])]
+    assert "Errors by scan: test" in html
+    assert "over=" not in html  # there is nothing to choose
+
+
+@pytest.fixture
+def mixed(world: World) -> dict[str, Scan]:
+    """The world's scan of the test split and three of train and val; 3, 1, 2 and 5."""
+    kinds = {
+        "train": {"split": "train", "covers_train": True},
+        "train-out-of-fold": {"split": "train", "covers_train": True, "folds": 5},
+        "val": {"split": "val"},
+    }
+    scans = {"test": world.scan}
+    for count, (key, fields) in zip((1, 2, 5), kinds.items(), strict=True):
+        scans[key] = another_scan(world, errors=count, **fields)
+        factories.ConfusionCountFactory(
+            scan=scans[key],
+            true_label=world.labels[0],
+            predicted_label=world.labels[1],
+            count=count,
+        )
+    another_scan(world, for_record=True, split="")  # does not count
+    return scans
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown", "heading", "said"),
+    [
+        ("", "val", "val", 5),
+        ("?over=test", "test", "test", 3),
+        ("?over=train", "train", "train", 1),
+        ("?over=train-out-of-fold", "train-out-of-fold", "train, out-of-fold", 2),
+        ("?over=every-split", "val", "val", 5),  # no such scan
+    ],
+)
+def test_scans_of_one_kind_alone_are_side_by_side(
+    mixed: dict[str, Scan],
+    rita: User,
+    client_of: ClientOf,
+    asked: str,
+    shown: str,
+    heading: str,
+    said: int,
+) -> None:
+    client = client_of(rita)
+    line = f"{URL}{Confusion.objects.get().pk}/"
+    ledger, detail = client.get(f"{URL}{asked}"), client.get(f"{line}{asked}")
+    trends = client.get(f"/datasets/animals/trends/{asked}")
+
+    assert ledger.context["columns"] == [mixed[shown]]
+    [row] = ledger.context["rows"]
+    assert row.counts == (said,)
+    assert detail.context["rows"] == [(mixed[shown], said)]
+    assert [point.scan for point in trends.context["points"]] == [mixed[shown]]
+    for page in (ledger, detail):
+        assert f"<h2>Errors by scan: {heading}</h2>" in page.text
+    assert f"<h2>Accuracy: {heading}</h2>" in trends.text
+    for page in (ledger, detail, trends):
+        chips = re.findall(r'href="([^"]*)" +(aria-current="true")?>', page.text)
+        assert [
+            (href.rpartition("over=")[2], bool(current))
+            for href, current in chips
+            if "over=" in href
+        ] == [
+            (key, key == shown) for key in ("val", "train-out-of-fold", "train", "test")
+        ]
+    # Links keep it.
+    assert f'href="{line}?over={shown}"' in ledger.text
+    assert f'name="over" value="{shown}"' in ledger.text
+    assert f'href="{URL}?over={shown}"' in detail.text
+
+
+def test_errors_of_another_split_are_named_so(
+    mixed: dict[str, Scan], world: World, rita: User, client_of: ClientOf
+) -> None:
+    client = client_of(rita)
+    [row] = client.get(URL).context["rows"]
+    assert (row.value.scan, row.value.count, row.elsewhere) == (
+        mixed["val"].pk,
+        5,
+        None,
+    )
+    [row] = client.get(URL, {"over": "test"}).context["rows"]
+    assert (row.value.count, str(row.elsewhere)) == (5, "val")
+    line = f"{URL}{row.entry.line.pk}/"
+    page = client.get(line, {"over": "test"})
+    assert f"scan {mixed['val'].pk}</a>, val" in page.text
+    # What became of the findings is said by the last scan of all.
+    assert page.context["last_scan"] == mixed["val"].pk
+
+
+def test_a_plan_that_is_saved_stays_on_the_chosen_scans(
+    mixed: dict[str, Scan], lena: User, client_of: ClientOf
+) -> None:
+    line = f"{URL}{Confusion.objects.get().pk}/"
+    client = client_of(lena)
+    for data, status in (({"plan": "augment"}, 302), ({"plan": "dance"}, 400)):
+        answer = client.post(f"{line}plan/?over=test", data)
+        assert answer.status_code == status
+        if status == 302:
+            assert answer.headers["Location"] == f"{line}?over=test"
+        else:
+            assert f'href="{line}?over=val"' in answer.text
 
 
 def test_a_scan_for_the_record_is_in_no_chart_and_no_column(
@@ -254,6 +355,6 @@ def test_it_costs_the_same_queries_for_3_and_30_lines(
     add(2)
     few = queries()
     add(27)
-    # Session, user, data set, ledger, scans, counts, splits; the last scans and what
-    # waits for the values; the filter's choices: labels, models, members.
-    assert few == queries() == 12
+    # Session, user, data set, ledger, kinds of scans, scans, counts, splits; the last
+    # scans and what waits for the values; the filter's choices: labels, models, members.
+    assert few == queries() == 13

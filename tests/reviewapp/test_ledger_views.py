@@ -91,14 +91,14 @@ def test_what_became_of_the_findings(world: World, line: Confusion) -> None:
     for finding in (still, back, new):
         factories.SightingFactory(finding=finding, scan=later)
     assert gone.presence == "seen"
-    assert fates_of(line, later) == Fates(1, 1, 1, 1, 1, 1)
+    assert fates_of(line, later.pk) == Fates(1, 1, 1, 1, 1, 1)
 
 
 def test_it_looks_at_the_hardest_alone(
     world: World, line: Confusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reviewapp.ledger.FOLLOWED", 2)
-    assert fates_of(line, world.scan) == Fates(new=2, is_cut=True)
+    assert fates_of(line, world.scan.pk) == Fates(new=2, is_cut=True)
 
 
 def test_the_fix_sets_that_claim_it_and_their_versions(

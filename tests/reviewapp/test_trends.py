@@ -125,18 +125,14 @@ def test_the_page_draws_and_writes_the_same_numbers(
     factories.ScanFactory(
         model_version=world.scan.model_version, split="val", correct=6, errors=4
     )
-    response = client_of(rita).get(URL)
+    response = client_of(rita).get(URL, {"over": "test"})
     accuracy, errors, verdicts = (figure for *_, figure in response.context["figures"])
-    assert [(t["name"], t["y"]) for t in accuracy["traces"]] == [
-        ("test", [70.0]),
-        ("val", [60.0]),
-    ]
+    assert [(t["name"], t["y"]) for t in accuracy["traces"]] == [("test", [70.0])]
     [bar] = accuracy["traces"][0]["error_y"]["array"]
     assert bar == pytest.approx(19.22, abs=0.01)
     assert [(t["name"], t["y"]) for t in errors["traces"]] == [
-        ("errors, test", [3, None]),
-        ("errors, val", [None, 4]),
-        ("findings without a verdict at its end", [None, None]),
+        ("errors, test", [3]),
+        ("findings without a verdict at its end", [None]),
     ]
     assert verdicts["traces"][0]["y"][-1] == 1
     assert "39.7 % to 89.2 %" in response.text
@@ -160,7 +156,7 @@ def test_it_costs_the_same_for_one_scan_and_for_thirty(
     few = queries()
     for _ in range(30):
         factories.ScanFactory(model_version=world.scan.model_version)
-    # Session, user, data set, last scan, scans, models.
+    # Session, user, data set, kinds of scans, scans, models.
     assert few == queries() == 6
 
 
@@ -209,7 +205,8 @@ def test_the_api_says_the_same(world: World, rita: User, charlie: User) -> None:
         0.7,
         3,
     )
-    assert (point["split"], point["waiting"], point["readable"]) == ("test", None, 10)
+    assert (point["split"], point["folds"]) == ("test", 0)
+    assert (point["waiting"], point["readable"]) == (None, 10)
     assert answer["weeks"][-1] == {
         "start": monday().isoformat(),
         "verdicts": 1,
