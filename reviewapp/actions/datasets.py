@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -26,6 +25,7 @@ from reviewapp.copying import copy_rows
 from reviewapp.exceptions import AlreadyRunning, Refused, plain_message
 from reviewapp.models import Dataset, Membership, Registration, Role, Scan
 from reviewapp.models.events import record
+from reviewapp.models.leases import a_lease_ago
 
 if TYPE_CHECKING:
     from reviewapp.models import User
@@ -107,7 +107,7 @@ def requeue_silent_registrations(*, dataset: Dataset | None = None) -> list[int]
 
     Those that wait longer than a lease are among them: their message may be lost.
     """
-    lost = timezone.now() - timedelta(seconds=settings.SHARD_LEASE_SECONDS)
+    lost = a_lease_ago()
     some = dataset.registrations.all() if dataset else Registration.objects.all()
     some.filter(state=Registration.State.RUNNING, heartbeat_at__lt=lost).update(
         state=Registration.State.QUEUED

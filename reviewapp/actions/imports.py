@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -29,6 +28,7 @@ from reviewapp.models import (
 )
 from reviewapp.models.events import record
 from reviewapp.models.imports import ImportQuerySet
+from reviewapp.models.leases import a_lease_ago
 from reviewapp.storage import delete_files, store_bytes, store_file
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def requeue_silent_imports() -> list[int]:
     """
     for job in Import.objects.ended().exclude(file=""):
         _forget_file(job)  # its worker died before it could
-    lost = timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
+    lost = a_lease_ago()
     silent = Import.objects.filter(state=Import.State.RUNNING, heartbeat_at__lt=lost)
     for job in silent.with_names():
         retry_import(

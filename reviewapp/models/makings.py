@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import ClassVar, Self, TypeVar
 
 from django.conf import settings as conf
 from django.db import models
-from django.utils import timezone
+
+from reviewapp.models.leases import a_lease_ago
 
 M = TypeVar("M", bound="Making")
 
@@ -25,16 +25,12 @@ class MakingQuerySet(models.QuerySet[M]):
 
     def silent(self) -> Self:
         """Keep those whose worker has not been heard of within the lease."""
-        return self.filter(state=Making.State.RUNNING, heartbeat_at__lt=_a_lease_ago())
+        return self.filter(state=Making.State.RUNNING, heartbeat_at__lt=a_lease_ago())
 
     def waiting_long(self) -> Self:
         """Keep those that were asked for a lease ago or earlier, and wait."""
-        asked = {f"{self.model.ASKED_AT}__lt": _a_lease_ago()}
+        asked = {f"{self.model.ASKED_AT}__lt": a_lease_ago()}
         return self.filter(state=Making.State.QUEUED, **asked)
-
-
-def _a_lease_ago() -> datetime:
-    return timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
 
 
 class Making(models.Model):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from django.conf import settings as conf
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 
 from mining.training.settings import TrainSettings
+from reviewapp.models.leases import a_lease_ago
 
 if TYPE_CHECKING:
     from reviewapp.models.datasets import Dataset
@@ -43,11 +43,11 @@ class RunQuerySet(models.QuerySet[R]):
 
     def silent(self) -> Self:
         """Keep running ones whose worker has not been heard of within the lease."""
-        return self.filter(state=Run.State.RUNNING, heartbeat_at__lt=_a_lease_ago())
+        return self.filter(state=Run.State.RUNNING, heartbeat_at__lt=a_lease_ago())
 
     def waiting_long(self) -> Self:
         """Keep those whose message should be with the broker for a lease or longer."""
-        return self.filter(state=Run.State.QUEUED, requested_at__lt=_a_lease_ago())
+        return self.filter(state=Run.State.QUEUED, requested_at__lt=a_lease_ago())
 
     def unfinished(self) -> Self:
         """Keep those that wait or run."""
@@ -56,10 +56,6 @@ class RunQuerySet(models.QuerySet[R]):
     def resumable(self) -> Self:
         """Keep those that ended before their end and can go on."""
         return self.filter(state__in=Run.RESUMABLE)
-
-
-def _a_lease_ago() -> datetime:
-    return timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
 
 
 class Run(models.Model):
@@ -75,9 +71,7 @@ class Run(models.Model):
     ACTIVE = (State.QUEUED, State.RUNNING)
     RESUMABLE = (State.FAILED, State.CANCELLED)
     ACT: ClassVar[str]  # what the history calls one
-    KEPT: ClassVar[
-        str
-    ]  # what is left of one that is stopped, as a sentence without end
+    KEPT: ClassVar[str]  # what is left of one that is stopped, without a full stop
     FOLDER: ClassVar[str]  # of all of its kind, in the storage
     NAMES: ClassVar[tuple[str, ...]]  # relations that pages name
     LONG: ClassVar[tuple[str, ...]] = ()  # columns that no page of many shows

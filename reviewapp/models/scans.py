@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as conf
 from django.db import models
 from django.db.models import Count, Exists, F, OuterRef, Q, Sum
-from django.utils import timezone
 
 from reviewapp.models.datasets import Dataset, Sample, Split
+from reviewapp.models.leases import a_lease_ago
 from reviewapp.models.registry import ModelVersion, RegisteredModel
 
 if TYPE_CHECKING:
@@ -229,10 +229,6 @@ class Scan(models.Model):
         return None if self.accuracy is None else 1 - self.accuracy
 
 
-def _a_lease_ago() -> datetime:
-    return timezone.now() - timedelta(seconds=conf.SHARD_LEASE_SECONDS)
-
-
 UNFINISHED = Q(state__in=["queued", "running"])  # shards that wait or run
 
 
@@ -273,7 +269,7 @@ class ShardQuerySet(models.QuerySet["Shard"]):
 
     def silent(self) -> ShardQuerySet:
         """Keep running shards whose worker has not been heard of within the lease."""
-        return self.filter(state=Shard.State.RUNNING, heartbeat_at__lt=_a_lease_ago())
+        return self.filter(state=Shard.State.RUNNING, heartbeat_at__lt=a_lease_ago())
 
     def of_workers(self) -> ShardQuerySet:
         """Leave out those that an import records."""
@@ -281,7 +277,7 @@ class ShardQuerySet(models.QuerySet["Shard"]):
 
     def waiting_long(self) -> ShardQuerySet:
         """Keep those whose message should be with the broker for a lease or longer."""
-        lately = _a_lease_ago()
+        lately = a_lease_ago()
         return (
             self.claimable()
             .of_workers()
