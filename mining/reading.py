@@ -22,9 +22,7 @@ from mining.types import SampleRef
 
 ReadBytes = Callable[[str], bytes]
 
-_SLOW: Final = (
-    5e-4  # seconds for a file, from which on it pays to wait in other threads
-)
+_SLOW: Final = 5e-4  # seconds for a file: from here on it pays to wait in threads
 _WEIGHT: Final = 1 / 64  # of the newest file in the mean
 
 _NEVER_READ: Final = (
