@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-from uuid import uuid4
 
 from django.conf import settings
 from django.core.files import File
@@ -139,21 +138,15 @@ def _upload(name: str, file: IO[bytes]) -> None:
 
 def _replace_on_disk(name: str, file: IO[bytes]) -> None:
     target = Path(default_storage.path(name))
-    partial = target.with_name(f"tmp{uuid4().hex}")
-    try:
-        with _created(partial) as copy:
-            shutil.copyfileobj(file, copy, BLOCK)
-        partial.chmod(0o644)  # whatever the umask
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _created(path: Path) -> IO[bytes]:
-    """Open a new file; its folder is there but for the first of its files."""
-    try:
-        return path.open("xb")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("xb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
+        partial_path = Path(partial.name)
+        try:
+            while block := file.read(BLOCK):
+                partial.write(block)
+            partial.flush()
+            partial_path.chmod(0o644)
+            partial_path.replace(target)
+        except BaseException:
+            partial_path.unlink(missing_ok=True)
+            raise
