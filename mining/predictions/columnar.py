@@ -34,7 +34,9 @@ def read_parquet(path: Path, names: Names) -> Iterator[Block]:
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             read = _layout(file, names)
             total, row = file.metadata.num_rows, 0
-            for batch in file.iter_batches(batch_size=block_rows(len(names.classes))):
+            size = block_rows(len(names.classes))
+            # Threads are no faster here, and each keeps memory of its own.
+            for batch in file.iter_batches(batch_size=size, use_threads=False):
                 first, row = row + 1, row + batch.num_rows
                 yield read(batch, first, row / total)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
