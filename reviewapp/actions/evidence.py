@@ -211,7 +211,8 @@ def _columns(pairs: Collection[Pair]) -> dict[str, list[int]]:
 
 # Covered as `presence.SETTLE` has it; the label does not matter: a label that turned out
 # to be wrong is right now. One image of each line is enough, and none of its findings
-# waits: an index lookup or two for each.
+# waits: an index lookup or two for each. In the order of that index, or the planner may
+# take one of all that is settled, as after a scan that fixed the first ones.
 COVERED = """
 SELECT w.t, w.p
   FROM unnest(%(true)s::bigint[], %(predicted)s::bigint[]) AS w (t, p)
@@ -223,7 +224,7 @@ SELECT w.t, w.p
       AND s.removed_at IS NULL AND (%(split)s = '' OR s.split = %(split)s)
       AND NOT EXISTS (SELECT FROM reviewapp_unreadablesample u
                        WHERE u.scan_id = %(scan)s AND u.sample_id = s.id)
-    LIMIT 1) AS looked_at
+    ORDER BY f.priority DESC, f.id DESC LIMIT 1) AS looked_at
 """
 # Covered by both: there, and readable, in both. Ids grow: a sample after the baseline's
 # last shard came later.

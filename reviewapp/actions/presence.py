@@ -36,7 +36,7 @@ def settle_presence(scan: Scan) -> int:
 # Only the findings that may move are joined with their samples: after a scan that saw
 # what the scan before saw there are none. Fixed means right now: wrong in another way is
 # another finding, which takes over. A label that a reviewer changed while the scan ran
-# keeps what the verdict set aside. The findings are read in two parts, as they are indexed.
+# keeps what the verdict set aside. The findings are read in parts, as they are indexed.
 SETTLE = """
 WITH seen AS MATERIALIZED (
   SELECT f.id, f.sample_id, f.kind
@@ -50,6 +50,13 @@ WITH seen AS MATERIALIZED (
   SELECT id, sample_id, true_label_id, presence
     FROM reviewapp_finding
    WHERE dataset_id = %(dataset)s AND registered_model_id = %(model)s
+     AND kind = 'misclassified'
+     AND review_state = 'open' AND presence IN ('seen', 'regressed')
+  UNION ALL
+  SELECT id, sample_id, true_label_id, presence
+    FROM reviewapp_finding
+   WHERE dataset_id = %(dataset)s AND registered_model_id = %(model)s
+     AND kind = 'near_miss'
      AND review_state = 'open' AND presence IN ('seen', 'regressed')
   UNION ALL
   SELECT id, sample_id, true_label_id, presence

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 # What waits for a verdict: it and the rest are in partial indexes of their own.
 WAITING = Q(review_state="open", presence__in=["seen", "regressed"])
 BACK = Q(review_state="open", presence="regressed")
+KINDS = ("misclassified", "near_miss")
+# What the queues of a data set, and its list, go along. Each kind has indexes of its own:
+# every column in a key costs each finding that a scan stores.
+QUEUES = (
+    ("hardest", ["-priority", "-id"], WAITING),
+    ("newest", ["id"], WAITING),  # and random
+    ("surest", ["confidence", "id"], WAITING),  # and least sure
+    ("back", ["-priority", "-id"], BACK),  # few
+)
 
 
 def confidence_ends(low: float | None, high: float | None) -> tuple[float, float]:
@@ -283,35 +292,20 @@ class Finding(models.Model):
             ),
         ]
         indexes = [
-            # The review queue of a data set, and its waiting ones in the list.
-            models.Index(
-                fields=["dataset", "kind", "-priority", "-id"],
-                name="finding_queue",
-                condition=WAITING,
+            *(
+                models.Index(
+                    fields=["dataset", *fields],
+                    name=f"finding_{order}_{kind}",
+                    condition=Q(kind=kind) & which,
+                )
+                for order, fields, which in QUEUES
+                for kind in KINDS
             ),
-            # The review queue of one confusion.
+            # The review queue of one confusion. Labels are of one data set.
             models.Index(
-                fields=["dataset", "true_label", "predicted_label", "-priority", "-id"],
-                name="finding_queue_confusion",
+                fields=["true_label", "predicted_label", "-priority", "-id"],
+                name="finding_queue_pair",
                 condition=WAITING,
-            ),
-            # The queue in the orders newest and random.
-            models.Index(
-                fields=["dataset", "kind", "-id"],
-                name="finding_queue_newest",
-                condition=WAITING,
-            ),
-            # The queue in the orders surest and least sure.
-            models.Index(
-                fields=["dataset", "kind", "confidence", "id"],
-                name="finding_queue_confidence",
-                condition=WAITING,
-            ),
-            # The queue in the order back first: few.
-            models.Index(
-                fields=["dataset", "kind", "-priority", "-id"],
-                name="finding_queue_back",
-                condition=BACK,
             ),
             # The findings list but for what waits.
             models.Index(
