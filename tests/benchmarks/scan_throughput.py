@@ -67,6 +67,7 @@ class Measured:
         self.lanes = plan_threads().lanes
         self.pace: list[dict[str, object]] = []
         self.found: dict[str, set[tuple[object, ...]]] = {}  # findings by precision
+        self.last: Any = None  # scan
         self.predictor = load_model(str(path), read_spec(str(path)), device="auto")
         self.plain = load_model(
             str(path), read_spec(str(path)), device="cpu", precision="float32"
@@ -127,23 +128,31 @@ class Measured:
 
     def scan(self, precision: str) -> int:
         """Scan through the database, with everything that a worker does."""
+        from tests.scanning import scan
+
+        self.last = scan(self.version, settings={"precision": precision})
+        return int(self.last.samples)
+
+    def look_back(self) -> None:
+        """Keep what the last scan found, untimed, and take its thumbnails away."""
         from django.conf import settings
 
         from reviewapp.models import Shard, Sighting
-        from tests.scanning import scan
 
-        shutil.rmtree(Path(settings.MEDIA_ROOT) / "thumbnails", ignore_errors=True)
-        done = scan(self.version, settings={"precision": precision})
+        done = self.last
+        if done is None:
+            return
+        self.last = None
         assert done.state == "done", done.message
         paces = Shard.objects.filter(scan=done).values_list("pace", flat=True)
         self.pace = list(paces)
         seen = Sighting.objects.filter(scan=done)
-        self.found[precision] = set(
+        self.found[done.settings["precision"]] = set(
             seen.values_list(
                 "finding__sample", "finding__predicted_label", "finding__kind"
             )
         )
-        return int(done.samples)
+        shutil.rmtree(Path(settings.MEDIA_ROOT) / "thumbnails")
 
 
 def registered(folder: Path) -> Any:
@@ -175,10 +184,12 @@ def inside(options: argparse.Namespace) -> int:
             "scan, auto": lambda m=measured: m.scan("auto"),
         }
         measured.scan("auto")  # opens connections and loads libraries
+        measured.look_back()
         speeds: dict[str, list[float]] = {kind: [] for kind in kinds}
         for number in range(options.rounds):
             for kind, work in kinds.items():
                 speeds[kind].append(timed(work))
+                measured.look_back()
                 print(
                     f"{name} {number + 1}/{options.rounds} {kind}:"
                     f" {speeds[kind][-1]:.1f} images/s",
