@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What waits for a verdict: it and the rest are in partial indexes of their own.
 WAITING = Q(review_state="open", presence__in=["seen", "regressed"])
 BACK = Q(review_state="open", presence="regressed")
-KINDS = ("misclassified", "near_miss")
+KINDS = ["misclassified", "near_miss"]
 # What the queues of a data set, and its list, go along. Each kind has indexes of its own:
 # every column in a key costs each finding that a scan stores.
 QUEUES = (
@@ -197,7 +197,7 @@ class Finding(models.Model):
     PRESENT = (Presence.SEEN, Presence.REGRESSED)
 
     # An index of its own only for what no other index leads with. Statement triggers
-    # (migrations 0006, 0008) keep what a foreign key would look up per row.
+    # (migrations 0006 to 0029) keep what a foreign key would look up per row.
     dataset = models.ForeignKey(
         Dataset,
         models.CASCADE,
@@ -261,7 +261,7 @@ class Finding(models.Model):
                 name="finding_once",
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["misclassified", "near_miss"]),
+                condition=Q(kind__in=KINDS),
                 name="finding_kind_known",
             ),
             models.CheckConstraint(
