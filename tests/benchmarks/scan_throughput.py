@@ -152,7 +152,7 @@ class Measured:
                 "finding__sample", "finding__predicted_label", "finding__kind"
             )
         )
-        shutil.rmtree(Path(settings.MEDIA_ROOT) / "thumbnails")
+        shutil.rmtree(Path(settings.MEDIA_ROOT) / "thumbnails", ignore_errors=True)
 
 
 def registered(folder: Path) -> Any:
