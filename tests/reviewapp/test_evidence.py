@@ -199,14 +199,12 @@ def test_an_old_set_that_is_exported_again_claims_nothing(scan, export, lena):
     assert (line().state, line().claimed_at) == ("regressed", None)
 
 
-def test_verdicts_change_nothing_that_a_scan_has_proved(scan, export, lena):
+def test_verdicts_change_nothing_that_a_scan_has_proved(scan, export, lena, cats):
     scan(*range(10))
     export()
     scan(9, 10)
     proved = line().evidence
-    for review in list(
-        Finding.objects.get(sample__key__endswith="9.png").reviews.all()
-    ):
+    for review in list(Finding.objects.get(sample=cats[9]).reviews.all()):
         undo(review=review, by=lena)
     new = Finding.objects.waiting().first()
     decide(finding=new, by=lena, verdict=Verdict.DISMISS, version=new.version)
