@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
 from mining.exceptions import BadCheckpoint
-from mining.fusing import lowered
+from mining.fusing import fused, lowered
 from mining.types import Device, ModelSpec, Precision, Preprocessing
 
 Pending = Callable[[], torch.Tensor]
+Network = Callable[[torch.Tensor], Any]
 
 _FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -145,8 +146,9 @@ def check_logits(logits: torch.Tensor, *, batch: int, n_classes: int, url: str) 
 class TorchPredictor:
     """Runs a torch module in inference mode.
 
-    Below float32, a fast copy with weights of the shorter type runs; a network that cannot
-    be converted runs under autocast. The float32 network is kept for `exact`.
+    Convolutions do the work of the batch norms after them. Below float32, a copy with
+    weights of the shorter type runs; a network that cannot be converted runs under
+    autocast. The float32 network is kept for `exact`.
     """
 
     def __init__(
@@ -178,24 +180,25 @@ class TorchPredictor:
         self._url = url
         self._layout = layout
         model.eval().requires_grad_(requires_grad=False)
-        self._exact = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # its stub lacks memory_format with a device
+        model = model.to(device, memory_format=layout)  # type: ignore[call-overload]  # its stub lacks memory_format with a device
         self._normalise = Normaliser(spec.preprocessing, device)
+        probe = self._probe(spec.preprocessing)
+        self._exact = fused(model, probe)
         dtype = resolve_precision(precision, device)
         self.precision = str(dtype).removeprefix("torch.")
         self.rounding = 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps / 2
         self._dtype = dtype
-        self._fast = self._copy(spec) if self.rounding else None
-        self._run = self._exact if self._fast is None else self._fast
+        self._fast = lowered(self._exact, dtype, probe) if self.rounding else None
+        self._run: Network = self._exact if self._fast is None else self._fast
         if compile_model:
             self._run = torch.compile(self._run)
 
-    def _copy(self, spec: ModelSpec) -> nn.Module | None:
-        """Return the fast copy, or None when the network cannot be converted."""
-        shape = (2, spec.preprocessing.channels, *spec.preprocessing.crop)
+    def _probe(self, preprocessing: Preprocessing) -> torch.Tensor:
+        """Return two normalised images of noise."""
+        shape = (2, preprocessing.channels, *preprocessing.crop)
         generator = torch.Generator().manual_seed(0)
         noise = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        probe = self._normalise(noise).contiguous(memory_format=self._layout)
-        return lowered(self._exact, self._dtype, probe)
+        return self._normalise(noise).contiguous(memory_format=self._layout)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits float32 (B, K) on the CPU for images uint8 (B, C, H, W)."""
@@ -219,7 +222,7 @@ class TorchPredictor:
 
     @torch.inference_mode()
     def _forward(
-        self, model: nn.Module, batch: torch.Tensor, dtype: torch.dtype
+        self, model: Network, batch: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
         x = self._normalise(batch).contiguous(memory_format=self._layout)
         converted = self._fast is not None and dtype != torch.float32

@@ -49,7 +49,7 @@ class Measured:
     def __init__(self, folder: Path, architecture: str) -> None:
         import torch
 
-        from mining.checkpoints import load_model, read_spec
+        from mining.checkpoints import load_model, load_network, read_spec
         from mining.threads import plan_threads
         from tests.benchmarks.photos import PHOTOGRAPH, save_network
         from tests.scanning import add_version
@@ -69,9 +69,7 @@ class Measured:
         self.found: dict[str, set[tuple[object, ...]]] = {}  # findings by precision
         self.last: Any = None  # scan
         self.predictor = load_model(str(path), read_spec(str(path)), device="auto")
-        self.plain = load_model(
-            str(path), read_spec(str(path)), device="cpu", precision="float32"
-        )
+        self.plain = load_network(str(path), read_spec(str(path))).eval()
         self.dataset = registered(self.folder)
         self.version = add_version(self.dataset, path, name=architecture)
         # As many as there are images: the same batch again and again would stay in a cache.
@@ -119,7 +117,7 @@ class Measured:
         )
         images = ImageFolder(str(self.folder / "test"), steps)
         loader = DataLoader(images, batch_size=32, num_workers=2)
-        model = self.plain._exact.to(memory_format=self.torch.contiguous_format).eval()
+        model = self.plain
         found = []
         with self.torch.inference_mode():
             for x, _ in loader:
