@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mining.artefact import File, iter_columns
 
@@ -114,6 +115,7 @@ def read_doubt_order(artefact: File, thresholds: Floats) -> DoubtOrder | None:
     known = second = 0
     columns = ["true", "predicted", "confidence", "top_classes"]
     for table in iter_columns(artefact, columns):
+        table = table.filter(pc.field("predicted").is_valid())  # not the unreadable
         true = table["true"].to_numpy()
         doubted = doubted_labels(
             true,

@@ -86,6 +86,8 @@ def test_the_second_choice_says_in_which_order_wrong_labels_come_first(
     rows += [doubted(second + n, 1, 2, 0) for n in range(third)]
     rows += [doubted(90 + n, 1) for n in range(30)]  # that do not tell
     rows += [outcome(200 + n, 0, 0, 0.9) for n in range(30)]  # right ones
+    lost = SampleRef(id=300, key="lost.png", url="", label=0)
+    rows.append(Outcome.unreadable(lost, "gone"))
     path = tmp_path / "outcomes.parquet"
     write_outcomes(path, rows)
     assert read_doubt_order(path, np.array([0.5, 0.5, 0.5])) == order
