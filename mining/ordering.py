@@ -9,8 +9,6 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster import hierarchy
-from scipy.spatial import distance
 
 Order: TypeAlias = npt.NDArray[np.int64]
 Counts: TypeAlias = npt.NDArray[np.signedinteger[Any]]
@@ -100,6 +98,10 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 def _clustered(matrix: Counts) -> Order:
     if len(matrix) < 3:
         return np.arange(len(matrix))
+    # A third of what starting a process takes, which most of them never need.
+    from scipy.cluster import hierarchy  # noqa: PLC0415
+    from scipy.spatial import distance  # noqa: PLC0415
+
     sizes = matrix.sum(axis=1)
     # Of the samples of two classes, the share that is taken for the other of the two.
     shares = (matrix + matrix.T) / np.maximum(sizes[:, None] + sizes[None, :], 1)
