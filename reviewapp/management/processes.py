@@ -44,6 +44,8 @@ def beat_command() -> list[str]:
 
 def _celery(*words: str) -> list[str]:
     program = [sys.executable, "-m", "celery", "-A", "reviewapp", "--quiet"]
+    # Who starts it, manage.py, has checked; a worker would load every page for that.
+    program += ["--skip-checks"]
     return [*program, *words, "--loglevel", "WARNING"]
 
 
