@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.core.files.storage import default_storage
@@ -15,6 +16,7 @@ from reviewapp.models import (
     Sighting,
     UnreadableSample,
 )
+from tests.flows.worker import wait_for
 
 Facts = dict[str, Any]
 PAIR = ("true_label__name", "predicted_label__name")
@@ -98,6 +100,12 @@ def files(scan: Scan) -> list[str]:
         return default_storage.listdir(f"scans/{scan.pk}")[1]
     except FileNotFoundError:
         return []
+
+
+def settle(scan: Scan) -> None:
+    """Wait until the parts of a scan that is done are deleted: they are after its end."""
+    with suppress(AssertionError):  # then the files that are left say so
+        wait_for(lambda: len(files(scan)) <= 1, seconds=20)
 
 
 def differing(one: Facts, other: Facts) -> list[str]:

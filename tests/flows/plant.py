@@ -31,13 +31,14 @@ from reviewapp.management.processes import beat_command, worker_command
 from reviewapp.models import Dataset, Scan, Shard, User
 from reviewapp.services_keeper import POSTGRES, VALKEY, is_locked
 from tests import factories, scanning
-from tests.flows.facts import Facts, differing, facts
+from tests.flows.facts import Facts, differing, facts, settle
 from tests.flows.material import write_dataset, write_models
 from tests.flows.worker import wait_for
 from tests.migrated import fill_from
 
 LEASE_S = 2
-SMALL_SHARDS = {"shard_size": 8, "batch_size": 4, "device": "cpu"}
+SWEEP_S = 0.6  # a sweep takes as much as some shards
+SMALL_SHARDS = {"shard_size": 12, "batch_size": 4, "device": "cpu"}
 # One shard of forty batches, each of about a twentieth of a second.
 SLOW = {"model": "slow", "split": "val", "shard_size": 40, "batch_size": 1}
 SERVER_IS_AWAY = (
@@ -279,6 +280,7 @@ class Plant:
                 self.await_end(scan)
             assert (scan.state, scan.message) == (Scan.State.DONE, "")
             assert set(scan.shards.values_list("attempts", flat=True)) == {1}
+            settle(scan)
             self._references[key] = facts(scan)
         return self._references[key]
 
@@ -312,7 +314,7 @@ class Plant:
                 return False
 
         try:
-            wait_for(look, seconds=seconds)
+            wait_for(look, seconds=seconds, every=0.05)
         except AssertionError:
             shards = list(
                 scan.shards.values_list("number", "state", "attempts", "message")
@@ -322,7 +324,7 @@ class Plant:
             raise AssertionError(what + self.last_words()) from None
 
     def _sweep(self) -> None:
-        if self._sweeps and time.monotonic() - self._swept_at > 0.3:
+        if self._sweeps and time.monotonic() - self._swept_at > SWEEP_S:
             self._swept_at = time.monotonic()
             tasks.recover_lost_work()
 
@@ -389,6 +391,8 @@ def check_undisturbed(
         but: A fact that may differ.
         **options: Those of the scan.
     """
+    if but != "files":
+        settle(scan)
     differences = differing(facts(scan), plant.reference(**options))
     if [name for name in differences if name != but]:
         raise AssertionError(

@@ -11,8 +11,6 @@ import io
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from django.conf import settings as conf
+from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
@@ -34,7 +32,6 @@ from mining.sources import files, open_source, read_bytes, sha256
 from reviewapp.actions.exports import request_export
 from reviewapp.actions.fixsets import freeze_fix_set
 from reviewapp.actions.scans import start_scan
-from reviewapp.celery import app
 from reviewapp.models import (
     Dataset,
     Export,
@@ -48,7 +45,7 @@ from reviewapp.models import (
 from reviewapp.tasks import enqueue_export, enqueue_scan
 from tests import factories
 from tests.buckets import Buckets, buckets
-from tests.flows.worker import database_url, wait_for
+from tests.flows.worker import wait_for, worker
 from tests.images import LEVELS, write_animals, write_brightness_model, write_image
 from tests.reviewing import decide
 
@@ -96,30 +93,23 @@ def truth(server: Buckets, tmp_path) -> dict[str, tuple[str, str]]:
     return truth
 
 
-@pytest.fixture
-def worker_environment(server: Buckets, db) -> dict[str, str]:
-    return {
-        **os.environ,
-        **server.environment("worker"),
+def worker_environment(server: Buckets) -> dict[str, str]:
+    return server.environment("worker") | {
         "DJANGO_SETTINGS_MODULE": "tests.bucket_settings",
-        "DATABASE_URL": database_url(),
         "HARDMINE_STORAGE": "storages.backends.s3.S3Storage",
         "HARDMINE_STORAGE_OPTIONS": json.dumps(storage(server, "worker")),
-        "OMP_NUM_THREADS": "1",
     }
 
 
 @contextmanager
-def remote_worker(environment: dict[str, str]) -> Iterator[None]:
-    app.control.purge()
-    command = [sys.executable, "-m", "celery", "-A", "reviewapp", "worker"]
-    options = ["-Q", "scan,default", "--pool", "solo", "--loglevel", "WARNING"]
-    process = subprocess.Popen([*command, *options], cwd=conf.BASE_DIR, env=environment)
-    try:
+def being_worker(server: Buckets) -> Iterator[None]:
+    """Read the buckets from this process with the worker's key."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment("worker").items():
+            patch.setenv(name, value)
+        files._file_system.cache_clear()
         yield
-    finally:
-        process.kill()
-        process.wait()
+    files._file_system.cache_clear()
 
 
 @pytest.fixture
@@ -159,6 +149,7 @@ def finished(row):
             ).exists()
         ),
         seconds=60,
+        every=0.1,
     )
     return model.objects.get(pk=row.pk)
 
@@ -184,11 +175,9 @@ def body(response) -> bytes:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.django_db(transaction=True)
-def test_web_and_worker_share_nothing_but_the_bucket_of_the_storage(
-    server, truth, web, worker_environment
-):
-    with remote_worker(worker_environment):
-        dataset = check_registration(server, web, truth, worker_environment)
+def test_web_and_worker_share_nothing_but_the_bucket_of_the_storage(server, truth, web):
+    with worker(**worker_environment(server)):
+        dataset = check_registration(server, web, truth)
         first = check_scan(server, dataset, truth)
         check_pages(web, dataset, first)
         check_export(web, dataset)
@@ -197,7 +186,7 @@ def test_web_and_worker_share_nothing_but_the_bucket_of_the_storage(
     assert not [line for line in server.requests() if line.startswith("web GET /cells")]
 
 
-def check_registration(server, web, truth, environment) -> Dataset:
+def check_registration(server, web, truth) -> Dataset:
     """Register on the worker by one GET of each image; then a model, by a command."""
     server.requests()
     registration = register(web, "Animals", ROOT)
@@ -206,14 +195,8 @@ def check_registration(server, web, truth, environment) -> Dataset:
     dataset = registration.dataset
     assert set(dataset.samples.values_list("key", flat=True)) == truth.keys()
     assert image_requests(server) == {"GET": len(truth)}
-    command = [sys.executable, "manage.py", "register_model", "Animals", "net"]
-    subprocess.run(
-        [*command, "s3://models/m.onnx"],
-        cwd=conf.BASE_DIR,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
+    with being_worker(server):
+        call_command("register_model", "Animals", "net", "s3://models/m.onnx")
     return dataset
 
 
@@ -321,12 +304,9 @@ def check_refusal(web) -> None:
 
 
 @pytest.fixture
-def as_worker(server: Buckets, monkeypatch) -> Iterator[Buckets]:
-    for name, value in server.environment("worker").items():
-        monkeypatch.setenv(name, value)
-    files._file_system.cache_clear()
-    yield server
-    files._file_system.cache_clear()
+def as_worker(server: Buckets) -> Iterator[Buckets]:
+    with being_worker(server):
+        yield server
 
 
 def test_one_request_reads_an_object_from_any_thread(as_worker):
@@ -386,6 +366,8 @@ def test_a_bucket_that_refuses_says_nothing_of_a_sample(as_worker):
 
 def test_a_bucket_without_a_key_or_an_answer_is_said_so(as_worker, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # waits between them are botocore's
+    files._file_system.cache_clear()
     with pytest.raises(ConnectionError, match=r"s3://cells cannot be reached.*connect"):
         read_bytes("s3://cells/a.png")
     files._file_system.cache_clear()

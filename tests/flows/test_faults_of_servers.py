@@ -18,9 +18,9 @@ from tests.flows.plant import Plant, Worker, check_undisturbed
 from tests.flows.saboteur import order
 from tests.flows.worker import wait_for
 
-pytestmark = [pytest.mark.xdist_group("faults-of-servers"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.timeout(300)]
 
-N_SHARDS = 30
+N_SHARDS = 20
 
 
 def in_the_middle(plant: Plant) -> tuple[Scan, Worker]:

@@ -127,7 +127,7 @@ def scan_from_the_page(page) -> Scan:
     page.select_option("[name=precision]", "float32")
     page.click("main form[method=post] button[type=submit]")
     page.wait_for_url("**/scans/*/")
-    wait_for(lambda: Scan.objects.get().state not in Scan.ACTIVE)
+    wait_for(lambda: Scan.objects.get().state not in Scan.ACTIVE, every=0.2)
     page.get_by_text("done", exact=True).first.wait_for()
     return Scan.objects.get()
 

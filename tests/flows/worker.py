@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 
 from reviewapp.celery import app
+from reviewapp.management.processes import worker_command
 
 
 def database_url() -> str:
@@ -29,28 +29,23 @@ def url_of(name: str) -> str:
 
 
 @contextmanager
-def worker(*, queues: str = "scan,default") -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker until the block ends."""
+def worker(**environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker until the block ends.
+
+    Args:
+        **environment: What differs from the tests' environment.
+    """
     app.control.purge()
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "DATABASE_URL": database_url(),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "celery", "-A", "reviewapp", "worker"]
-    options = [
-        "-Q",
-        queues,
-        "--pool",
-        "solo",
-        "--concurrency",
-        "1",
-        "--loglevel",
-        "WARNING",
-    ]
     process = subprocess.Popen(
-        [*command, *options], cwd=settings.BASE_DIR, env=environment
+        worker_command("scan", "default", pool="solo"),
+        cwd=settings.BASE_DIR,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": database_url(),
+            "OMP_NUM_THREADS": "1",
+            **environment,
+        },
     )
     try:
         yield process
@@ -63,9 +58,11 @@ def worker(*, queues: str = "scan,default") -> Iterator[subprocess.Popen[bytes]]
             process.wait()
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 90) -> None:
-    """Wait until the condition holds, or fail after so many seconds."""
+def wait_for(
+    condition: Callable[[], bool], *, seconds: float = 90, every: float = 0.02
+) -> None:
+    """Wait until the condition holds, looking so often, or fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the worker did not get there in time"
-        time.sleep(0.02)
+        time.sleep(every)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -23,55 +19,7 @@ from kombu import Connection
 
 from reviewapp import services_keeper
 from reviewapp.services import Endpoints, ServiceError, ensure
-from reviewapp.services_programs import Postgres, Valkey
-
-ROOT = Path(__file__).resolve().parents[2]
-GRACE_S = 0.2
-PROGRAM = """
-import dataclasses, json, sys, time, types
-from pathlib import Path
-# Without the package's own code, which loads Celery: faster, and proof of no need.
-sys.modules["reviewapp"] = package = types.ModuleType("reviewapp")
-package.__path__ = ["reviewapp"]
-from reviewapp.services import ServiceError, ensure
-options = json.loads(sys.argv[2])
-try:
-    ensure(Path(sys.argv[1]), **options)
-    began = time.monotonic()
-    endpoints = ensure(Path(sys.argv[1]), **options)
-    answer = dataclasses.asdict(endpoints) | {"again_s": time.monotonic() - began}
-except ServiceError as error:
-    answer = {"error": str(error)}
-assert "django" not in sys.modules
-print(json.dumps(answer), flush=True)
-sys.stdin.read()
-"""
-
-
-class Holder:
-    """A process that calls `ensure` and lives until it is told to end."""
-
-    def __init__(self, var: Path, **options: Any) -> None:
-        fast = {"durable": False, "grace_s": GRACE_S}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(var), json.dumps(fast | options)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def answer(self) -> dict[str, Any]:
-        return json.loads(self.process.stdout.readline())
-
-    def endpoints(self) -> Endpoints:
-        answer = self.answer()
-        assert answer.pop("again_s", None), answer
-        return Endpoints(**answer)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+from tests.reviewapp.holders import GRACE_S, Holder, alive, holding, wait_for
 
 
 @pytest.fixture
@@ -83,34 +31,28 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Callable[..., Holder]]:
-    """Start holders of ``tmp_path/var``; end them and wait for the servers' end."""
-    holders: list[Holder] = []
-    directories: set[Path] = set()
-
-    def start(var: Path = tmp_path / "var", **options: Any) -> Holder:
-        directories.add(var)
-        holders.append(Holder(var, **options))
-        return holders[-1]
-
-    yield start
-    for holder in holders:
-        holder.kill()
-    for var in directories:
-        wait_for(lambda var=var: not alive(var, "keeper", "postgres", "valkey"))
-        for server in (Postgres(var), Valkey(var)):
-            if server.socket_path.parent != server.home:
-                shutil.rmtree(server.socket_path.parent, ignore_errors=True)
+    """Start holders of ``tmp_path/var``, where nothing was before."""
+    with holding(tmp_path / "var") as start:
+        yield start
 
 
-def alive(var: Path, *names: str) -> bool:
-    return any(services_keeper.is_locked(var, f"{name}.lock") for name in names)
+@pytest.fixture(scope="module")
+def first_start() -> Iterator[Path]:
+    """Give the data of a server after its first start, which costs more than a test."""
+    with tempfile.TemporaryDirectory(prefix="hardmine-services-") as name:
+        with holding(Path(name) / "var") as start:
+            start(valkey=False).endpoints()
+        yield Path(name) / "var/postgres"
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+@pytest.fixture
+def hold_again(tmp_path: Path, first_start: Path) -> Iterator[Callable[..., Holder]]:
+    """Start holders of ``tmp_path/var``, where a server was before."""
+    (tmp_path / "var").mkdir()
+    copy = ["cp", "-Rp", first_start, tmp_path / "var/postgres"]  # with its owner
+    subprocess.run(copy, check=True)
+    with holding(tmp_path / "var") as start:
+        yield start
 
 
 def pid_of(path: Path) -> int:
@@ -153,8 +95,8 @@ def test_processes_that_start_together_share_one_server(hold, tmp_path):
     assert (logs / "valkey.log").read_text().count("Ready to accept connections") == 1
 
 
-def test_the_database_is_utf8_local_and_can_store_vectors(hold):
-    endpoints = hold(valkey=False, database='odd "name" é').endpoints()
+def test_the_database_is_utf8_local_and_can_store_vectors(hold_again):
+    endpoints = hold_again(valkey=False, database='odd "name" é').endpoints()
 
     with psycopg.connect(endpoints.database_url) as connection:
         connection.execute("CREATE EXTENSION vector")
@@ -164,19 +106,14 @@ def test_the_database_is_utf8_local_and_can_store_vectors(hold):
             " upper('é')"
         ).fetchone()
     assert row == ("UTF8", 'odd "name" é', "", 5.0, "É")
-
-
-def test_a_second_database_is_created_beside_the_first(hold):
-    first, second = hold().endpoints(), hold(database="other").endpoints()
-
-    store(second, 1)
+    store(endpoints, 1)
     with pytest.raises(psycopg.errors.UndefinedTable):
-        stored(first)
+        stored(hold_again(valkey=False).endpoints())
 
 
-def test_the_servers_stop_after_the_last_holder_is_killed(hold, tmp_path):
+def test_the_servers_stop_after_the_last_holder_is_killed(hold_again, tmp_path):
     var = tmp_path / "var"
-    first, second = hold(), hold()
+    first, second = hold_again(), hold_again()
     endpoints = first.endpoints()
     second.answer()
 
@@ -189,14 +126,16 @@ def test_the_servers_stop_after_the_last_holder_is_killed(hold, tmp_path):
     assert "database system is shut down" in log.read_text().splitlines()[-1]
 
 
-def test_a_short_visit_in_the_grace_finds_the_server_and_prolongs_it(hold, tmp_path):
+def test_a_short_visit_in_the_grace_finds_the_server_and_prolongs_it(
+    hold_again, tmp_path
+):
     pid_file = tmp_path / "var/postgres/postmaster.pid"
-    first = hold(grace_s=2)
+    first = hold_again(grace_s=2)
     first.answer()
     before = pid_of(pid_file)
     first.kill()
     ended = time.monotonic()
-    second = hold()
+    second = hold_again()
     second.answer()
     second.kill()
     time.sleep(max(0, ended + 2.5 - time.monotonic()))
@@ -207,29 +146,15 @@ def test_a_short_visit_in_the_grace_finds_the_server_and_prolongs_it(hold, tmp_p
 PID_FILES = ["postmaster.pid", ".s.PGSQL.5432.lock"]
 
 
-@pytest.mark.parametrize("stale", [*PID_FILES, "empty"])
-def test_a_killed_postgres_starts_again_with_its_data(hold, tmp_path, stale):
-    home = tmp_path / "var/postgres"
+def test_a_killed_postgres_starts_again_with_its_data(hold, tmp_path):
     endpoints = hold(valkey=False, durable=True).endpoints()
-    store(endpoints, 41)
-    os.kill(pid_of(home / "postmaster.pid"), signal.SIGKILL)
-    # The worst case: the old id now belongs to a stranger of the same user.
-    stranger = subprocess.Popen(["sleep", "60"], user=home.stat().st_uid)
-    if stale in PID_FILES:
-        rest = (home / stale).read_text().split("\n", 1)[1]
-        (home / stale).write_text(f"{stranger.pid}\n{rest}")
-    else:  # as after a power cut
-        (home / PID_FILES[0]).write_text("")
-
-    again = hold(valkey=False, durable=True).endpoints()
-    assert stranger.poll() is None
-    stranger.kill()
-    stranger.wait()
-    assert again == endpoints
-    store(again, 42)
-    assert stored(again) == [41, 42]
+    for number, stale in enumerate([*PID_FILES, "empty"], start=1):
+        store(endpoints, number)
+        again = killed_and_held_again(hold, tmp_path / "var/postgres", stale)
+        assert again == endpoints, stale
+        assert stored(again) == list(range(1, number + 1)), stale
     # Not those of initdb, and a default that an admin can still change.
-    with psycopg.connect(again.database_url) as connection:
+    with psycopg.connect(endpoints.database_url) as connection:
         usual = (
             "SELECT name, setting::int, source FROM pg_settings WHERE name = ANY(%s)"
         )
@@ -238,6 +163,24 @@ def test_a_killed_postgres_starts_again_with_its_data(hold, tmp_path, stale):
     assert wal == ("max_wal_size", 2048, "configuration file")
     assert buffers[1] >= 128 * 128
     assert buffers[2] == "configuration file"
+
+
+def killed_and_held_again(
+    hold: Callable[..., Holder], home: Path, stale: str
+) -> Endpoints:
+    os.kill(pid_of(home / "postmaster.pid"), signal.SIGKILL)
+    # The worst case: the old id now belongs to a stranger of the same user.
+    stranger = subprocess.Popen(["sleep", "60"], user=home.stat().st_uid)
+    if stale in PID_FILES:
+        rest = (home / stale).read_text().split("\n", 1)[1]
+        (home / stale).write_text(f"{stranger.pid}\n{rest}")
+    else:  # as after a power cut
+        (home / PID_FILES[0]).write_text("")
+    again = hold(valkey=False, durable=True).endpoints()
+    assert stranger.poll() is None, stale
+    stranger.kill()
+    stranger.wait()
+    return again
 
 
 def test_it_spares_a_stranger_that_has_the_id_of_a_dead_server(tmp_path):
@@ -256,14 +199,14 @@ def test_it_spares_a_stranger_that_has_the_id_of_a_dead_server(tmp_path):
     stranger.wait()
 
 
-def test_a_killed_keeper_is_replaced_by_the_next_process(hold, tmp_path):
+def test_a_killed_keeper_is_replaced_by_the_next_process(hold_again, tmp_path):
     var = tmp_path / "var"
-    first = hold()
+    first = hold_again()
     first.answer()
     os.kill(keeper_pid(var), signal.SIGKILL)
     wait_for(lambda: not alive(var, "keeper"))
 
-    second = hold()
+    second = hold_again()
     second.answer()
     assert alive(var, "keeper")
     first.kill()
@@ -288,14 +231,14 @@ def test_the_queue_outlives_a_restart_and_a_stale_socket(hold, tmp_path):
         assert client.lrange("queue", 0, -1) == [b"one", b"two"]
 
 
-def test_a_server_whose_socket_was_deleted_is_replaced(hold, tmp_path):
+def test_a_server_whose_socket_was_deleted_is_replaced(hold_again, tmp_path):
     var = tmp_path / "var"
-    store(hold().endpoints(), 3)
+    store(hold_again().endpoints(), 3)
     before = pid_of(var / "valkey/valkey.pid")
     (var / "postgres/.s.PGSQL.5432").unlink()
     (var / "valkey/valkey.sock").unlink()
 
-    assert stored(hold().endpoints()) == [3]
+    assert stored(hold_again().endpoints()) == [3]
     assert pid_of(var / "valkey/valkey.pid") != before
 
 
@@ -350,20 +293,20 @@ def test_it_keeps_data_that_it_cannot_run(hold, tmp_path, name, content, message
     assert path.read_text() == content
 
 
-def test_a_failed_start_shows_the_log_and_recovers_after_repair(hold, tmp_path):
+def test_a_failed_start_shows_the_log_and_recovers_after_repair(hold_again, tmp_path):
     var = tmp_path / "var"
-    holder = hold(valkey=False)
+    holder = hold_again(valkey=False)
     store(holder.endpoints(), 9)
     holder.kill()
     wait_for(lambda: not alive(var, "postgres", "keeper"))
     settings = var / "postgres/postgresql.auto.conf"
     settings.write_text("no_such_setting = 1\n")
 
-    error = hold(valkey=False).answer()["error"]
+    error = hold_again(valkey=False).answer()["error"]
     assert str(var / "services/postgres.log") in error
     assert "no_such_setting" in error
     settings.write_text("")
-    assert stored(hold(valkey=False).endpoints()) == [9]
+    assert stored(hold_again(valkey=False).endpoints()) == [9]
 
 
 def test_a_queue_that_cannot_be_read_is_reported_and_kept(hold, tmp_path):
