@@ -30,11 +30,11 @@ from reviewapp.models import (
     User,
 )
 from tests import factories
-from tests.browsing import chromium, sign_in
+from tests.browsing import chromium, idle_contexts, sign_in
 from tests.emptying import empty_database
 from tests.migrated import migrated_database
 
-__all__ = ["chromium", "sign_in"]
+__all__ = ["chromium", "idle_contexts", "sign_in"]
 
 # Shared machines stall now and then; time is measured in tests/benchmarks.
 hypothesis.settings.register_profile("untimed", deadline=None)

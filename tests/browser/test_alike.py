@@ -69,9 +69,10 @@ def test_what_is_not_ticked_is_left_out(desk):
     page.wait_for_selector("text=2 dismissed.")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
-def test_the_offer_holds_up(desk, scheme, width, height):
+@pytest.mark.parametrize(
+    ("width", "height", "scheme"), [(1440, 900, "light"), (390, 844, "dark")]
+)
+def test_the_offer_holds_up(desk, width, height, scheme):
     page = desk(width=width, height=height, color_scheme=scheme)
     assert problems_of(page) == []
     if KEPT:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -38,17 +40,11 @@ def _analyse(scan: Scan) -> Scan:
 
 
 @pytest.fixture
-def few(transactional_db, version) -> Scan:
-    """Return a scan of 3 classes."""
-    scan = _analyse(_world(version, 3))
-    for place, sighting in enumerate(scan.sightings.select_related("finding")):
-        paint(sighting.finding.digest, place)
-    return scan
-
-
-@pytest.fixture
-def scans(few, registered_model, dataset) -> dict[str, Scan]:
+def scans(transactional_db, version, registered_model, dataset) -> dict[str, Scan]:
     """Return scans by name: of 3 classes, of 1,000, and of an import without images."""
+    few = _analyse(_world(version, 3))
+    for place, sighting in enumerate(few.sightings.select_related("finding")):
+        paint(sighting.finding.digest, place)
     again = {"registered_model": registered_model}
     bare = [Seen(i % 3, i % 2, brightness=None) for i in range(60)]
     imported = add_scan(
@@ -66,26 +62,42 @@ def scans(few, registered_model, dataset) -> dict[str, Scan]:
 
 @pytest.mark.browser
 @pytest.mark.timeout(400)
-def test_thresholds_and_slices_hold_up(scans, rita, sign_in) -> None:
+def test_thresholds_and_slices_hold_up_and_what_is_clicked_is_asked(
+    scans, rita, sign_in, monkeypatch
+) -> None:
     base = "/datasets/animals/scans"
-    pages = {}
-    for name, scan in scans.items():
-        pages[f"thresholds-{name}"] = f"{base}/{scan.pk}/thresholds/"
-        pages[f"slices-{name}"] = f"{base}/{scan.pk}/slices/"
-    few = scans["few"].pk
+    few, many, imported = (f"{base}/{scan.pk}" for scan in scans.values())
     costs = "?threshold=0.8&width=0.1&true=cat&predicted=yak&cost=1"
-    pages["thresholds-refused"] = f"{base}/{few}/thresholds/{costs}"
-    pages["slices-chosen"] = f"{base}/{few}/slices/?slice=tree-0"
+    pages = {
+        "thresholds": f"{few}/thresholds/",
+        "thresholds-many": f"{many}/thresholds/",
+        "thresholds-imported-refused": f"{imported}/thresholds/{costs}",
+        "slices-chosen": f"{few}/slices/?slice=tree-0",
+        "slices-many": f"{many}/slices/",
+        "slices-imported": f"{imported}/slices/",
+    }
     assert problems_at_all_sizes(sign_in, rita, pages, axe=True, pictured=pages) == []
 
-
-@pytest.mark.browser
-def test_a_click_on_the_curve_asks_and_the_band_goes_to_the_queue(
-    few, rita, sign_in, monkeypatch
-) -> None:
     monkeypatch.setattr(tasks, "_send", lambda *args, **options: None)
     page = sign_in(rita)
-    page.goto(f"/datasets/animals/scans/{few.pk}/thresholds/?look=2&error=9")
+    _click_the_curve(page, f"{few}/thresholds/")
+    page.goto(f"{few}/thresholds/?width=0.3")
+    page.click("button:has-text('Review')")
+    page.wait_for_url("**/review/**")
+    assert "confidence_from=0.6" in page.url
+    # Made again, the page shows the result by itself.
+    page.goto(f"{few}/slices/")
+    page.click("button:text('Compute again')")
+    page.wait_for_selector("[role=status]")
+    for analysis in Analysis.objects.filter(scan=scans["few"]):
+        run_analysis(analysis=analysis)
+    page.wait_for_selector("[role=status]", state="detached")
+    assert page.problems == []
+
+
+def _click_the_curve(page: Any, address: str) -> None:
+    """Click at the half: that threshold is asked for, and what was asked for stays."""
+    page.goto(f"{address}?look=2&error=9")
     chart = page.locator("[data-figure=curve-figure]")
     chart.locator(".main-svg").first.wait_for()
     box = chart.locator(".nsewdrag").bounding_box()
@@ -93,16 +105,4 @@ def test_a_click_on_the_curve_asks_and_the_band_goes_to_the_queue(
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_url("**threshold=0.5*")
-    assert "look=2" in page.url  # what was asked for stays
-    page.goto(f"/datasets/animals/scans/{few.pk}/thresholds/?width=0.3")
-    page.click("button:has-text('Review')")
-    page.wait_for_url("**/review/**")
-    assert "confidence_from=0.6" in page.url
-    # Made again, the page shows the result by itself.
-    page.goto(f"/datasets/animals/scans/{few.pk}/slices/")
-    page.click("button:text('Compute again')")
-    page.wait_for_selector("[role=status]")
-    for analysis in Analysis.objects.filter(scan=few):
-        run_analysis(analysis=analysis)
-    page.wait_for_selector("[role=status]", state="detached")
-    assert page.problems == []
+    assert "look=2" in page.url

@@ -40,16 +40,15 @@ def pages(cells) -> dict[str, str]:
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_pages_of_a_comparison_hold_up(pages, sign_in) -> None:
+def test_the_pages_hold_up_and_one_shows_its_result_by_itself(
+    pages, sign_in, monkeypatch
+) -> None:
     admin = User.objects.get(username="admin")
     wrong = problems_at_all_sizes(sign_in, admin, pages, axe=True, pictured=pages)
     assert wrong == []
 
-
-@pytest.mark.browser
-def test_the_page_shows_the_result_by_itself(pages, sign_in, monkeypatch) -> None:
     monkeypatch.setattr(tasks, "_send", lambda *args, **options: None)
-    page = sign_in(User.objects.get(username="admin"))
+    page = sign_in(admin)
     page.goto(pages["comparison-none"])
     page.click("button:text('Compare')")
     page.wait_for_selector("[role=status]")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.test import Client
 
 from reviewapp.models import Finding, Review, Verdict
 from tests.browser.desks import on_desk, press, settle, start
+from tests.browsing import become
 from tests.reviewing import decide
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -186,17 +185,8 @@ def test_a_form_of_an_ended_session_leads_back_to_its_page(pets, rita, sign_in):
     assert decided() == [pets.findings[0].pk]
 
 
-def become(page: Any, client: Client) -> None:
-    """Give the browser the session of a client."""
-    origin = page.evaluate("window.location.origin")
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies(
-        [{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": origin}]
-    )
-
-
 def test_nobody_gives_the_verdicts_of_who_was_there_before(
-    pets, rita, lena, sign_in, client_of
+    pets, rita, lena, sign_in, live_server
 ):
     page = sign_in(rita)
     start(page)
@@ -204,12 +194,12 @@ def test_nobody_gives_the_verdicts_of_who_was_there_before(
     judged = press(page, "c")
     page.wait_for_selector(WAITS)
     # Somebody else signs in on this browser, in another tab.
-    become(page, client_of(lena))
+    become(page.context, lena, live_server.url)
     page.unroute("**/decide/**")
     page.click("text=Try now")
     page.wait_for_selector("text=You are signed out. 1 verdict waits")
     assert decided() == []
-    become(page, client_of(rita))
+    become(page.context, rita, live_server.url)
     page.reload()
     settle(page)
     assert decided() == [judged]

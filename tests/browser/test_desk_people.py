@@ -49,16 +49,6 @@ def test_two_people_never_see_the_same_finding(pets, rita, lena, sign_in):
     assert not set(held) & set(seen)
 
 
-def test_leaving_gives_back_what_is_held(pets, rita, sign_in):
-    page = sign_in(rita)
-    start(page)
-    assert Claim.objects.count() == 5
-    page.goto("/account/")
-    page.goto(DESK)
-    assert "Give back" not in page.inner_text("main")
-    assert not Claim.objects.exists()
-
-
 def test_a_takeover_is_told_before_the_verdict(pets, rita, lena, sign_in):
     page = sign_in(rita)
     start(page)
@@ -77,7 +67,7 @@ def test_a_takeover_is_told_before_the_verdict(pets, rita, lena, sign_in):
     assert not Review.objects.exists()
 
 
-def test_what_expired_and_nobody_took_is_held_again(pets, rita, sign_in):
+def test_what_expired_is_held_again_and_given_back_by_who_leaves(pets, rita, sign_in):
     page = sign_in(rita)
     start(page)
     Claim.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
@@ -86,6 +76,10 @@ def test_what_expired_and_nobody_took_is_held_again(pets, rita, sign_in):
             "dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))"
         )
     assert Claim.objects.filter(expires_at__gt=timezone.now()).count() == 5
+    page.goto("/account/")
+    page.goto(DESK)
+    assert "Give back" not in page.inner_text("main")
+    assert not Claim.objects.exists()
 
 
 def test_an_opened_link_is_held(pets, rita, sign_in):
@@ -126,11 +120,7 @@ def test_on_a_phone_a_finger_finds_every_button(pets, rita, sign_in):
     assert small == []
     assert page.locator("[data-action=confirm]").bounding_box()["y"] > 700
     assert problems_of(page) == []
-
-
-def test_an_enlarged_image_is_moved_and_not_judged(pets, rita, sign_in):
-    page = sign_in(rita, **PHONE)
-    start(page)
+    # An image that is enlarged is moved by a finger, and not judged.
     before = on_desk(page)
     page.click("[data-action=zoom_in]")
     moved = "document.querySelector('.desk__image').style.transform"

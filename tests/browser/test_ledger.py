@@ -91,8 +91,7 @@ def story(transactional_db, clean_cache, world, lena, rita):
 def test_the_ledger_and_the_trends_hold_up(story, lena, sign_in):
     base = "/datasets/animals"
     pages = {
-        "ledger": f"{base}/history/",
-        "ledger-by-value": f"{base}/history/?ordering=value",
+        "ledger": f"{base}/history/?ordering=value",
         "line": f"{base}/history/{story.pk}/",
         "trends": f"{base}/trends/",
     }

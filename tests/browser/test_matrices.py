@@ -97,7 +97,7 @@ def test_one_large_change_makes_no_small_one_pale(
             factories.ConfusionCountFactory(
                 scan=now, true_label=true, predicted_label=predicted, count=size
             )
-    page = sign_in(rita, color_scheme="dark")
+    page = sign_in(rita)
     for shown in ("dark", "light"):
         page.emulate_media(color_scheme=shown)
         page.goto(f"/datasets/animals/scans/{now.pk}/matrix/?against={before.pk}")

@@ -24,7 +24,7 @@ from tests.images import SIDE, write_linear_model
 from tests.reviewing import decide
 
 GRADES = {"0.0": "functional", "0.333": "mild", "0.667": "moderate", "1.0": "severe"}
-PER_GRADE = 24
+PER_GRADE = 12
 PICTURED = ("overview", "review", "history")
 
 

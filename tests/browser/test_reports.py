@@ -32,7 +32,8 @@ def test_it_holds_up_at_every_size_and_on_paper(page_of, rita, sign_in) -> None:
     pages = {"report": page_of}
     assert problems_at_all_sizes(sign_in, rita, pages, axe=True, pictured=pages) == []
 
-    page = sign_in(rita, color_scheme="dark")
+    page = sign_in(rita)
+    page.emulate_media(color_scheme="dark")
     page.goto(page_of)
     page.emulate_media(media="print", color_scheme="dark")
     shown = page.evaluate(

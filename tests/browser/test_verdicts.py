@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from uuid import uuid4
 
 import pytest
@@ -10,14 +9,13 @@ import pytest
 from reviewapp.actions.bulk import decide_many
 from reviewapp.actions.reviews import Decision
 from reviewapp.models import Review, Verdict
-from tests.axe import problems_of
+from tests.browser.holding import problems_at_all_sizes
 from tests.browser.test_grid import pictured
 from tests.reviewing import decide
 
 __all__ = ["pictured"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-KEPT = os.environ.get("HARDMINE_SCREENSHOTS")
 
 
 @pytest.fixture
@@ -72,16 +70,6 @@ def test_undo_works_from_another_device_after_navigation(decided, sign_in, rita)
     phone.wait_for_selector("#notices >> text=1 undone.")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
-def test_it_holds_up_and_axe_finds_nothing_serious(
-    decided, sign_in, rita, scheme, width, height
-):
-    page = sign_in(rita, width=width, height=height, color_scheme=scheme)
-    page.goto("/datasets/animals/review/verdicts/")
-    assert problems_of(page) == []
-    over = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert over <= 0
-    if KEPT:
-        page.screenshot(path=f"{KEPT}/verdicts-{width}-{scheme}.png")
-    assert page.problems == []
+def test_it_holds_up_and_axe_finds_nothing_serious(decided, sign_in, rita):
+    pages = {"verdicts": "/datasets/animals/review/verdicts/"}
+    assert problems_at_all_sizes(sign_in, rita, pages, axe=True, pictured=pages) == []
