@@ -31,6 +31,8 @@ up: .venv ## Run web, worker and scheduler in this terminal
 
 # Two test processes and their workers on few cores: more threads would only queue.
 test: export OMP_NUM_THREADS ?= 1
+# A hundred processes are started; where images say so, each would compile all modules anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv ## Run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
