@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -138,15 +140,18 @@ def _upload(name: str, file: IO[bytes]) -> None:
 
 def _replace_on_disk(name: str, file: IO[bytes]) -> None:
     target = Path(default_storage.path(name))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
-        partial_path = Path(partial.name)
+    # Each call of the system lets another thread go first: as few as will do.
+    partial = target.with_name(f"tmp{secrets.token_hex(8)}")
+    try:
         try:
-            while block := file.read(BLOCK):
-                partial.write(block)
-            partial.flush()
-            partial_path.chmod(0o644)
-            partial_path.replace(target)
-        except BaseException:
-            partial_path.unlink(missing_ok=True)
-            raise
+            writing = partial.open("xb")
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            writing = partial.open("xb")
+        with writing:
+            shutil.copyfileobj(file, writing, BLOCK)
+            os.fchmod(writing.fileno(), 0o644)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
