@@ -227,8 +227,10 @@ def test_the_end_of_the_queue_leads_back_to_it(pets, rita, sign_in):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(pets, rita, sign_in, scheme):
     page = sign_in(rita, color_scheme=scheme, reduced_motion="reduce")
-    start(page)
+    page.goto(DESK)
     found = problems_of(page)
+    start(page)
+    found += problems_of(page)
     page.keyboard.press("?")
     page.wait_for_selector("#keys-dialog[open]")
     found += problems_of(page)
@@ -238,6 +240,8 @@ def test_axe_finds_nothing_serious(pets, rita, sign_in, scheme):
     found += problems_of(page)
     page.keyboard.press("Escape")
     page.keyboard.press("e")
+    found += problems_of(page)
+    page.goto("/account/")
     found += problems_of(page)
     assert found == []
 
