@@ -45,8 +45,6 @@ LIBRARIES = (
     "mining.checkpoints",
     "mining.scan",
 )
-
-
 OURS = ("reviewapp.tasks", "reviewapp.urls")
 
 

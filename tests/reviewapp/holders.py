@@ -76,14 +76,16 @@ def holding(usual: Path) -> Iterator[Callable[..., Holder]]:
         holders.append(Holder(var, **options))
         return holders[-1]
 
-    yield start
-    for holder in holders:
-        holder.kill()
-    for var in directories:
-        wait_for(lambda var=var: not alive(var, "keeper", "postgres", "valkey"))
-        for server in (Postgres(var), Valkey(var)):
-            if server.socket_path.parent != server.home:
-                shutil.rmtree(server.socket_path.parent, ignore_errors=True)
+    try:
+        yield start
+    finally:
+        for holder in holders:
+            holder.kill()
+        for var in directories:
+            wait_for(lambda var=var: not alive(var, "keeper", "postgres", "valkey"))
+            for server in (Postgres(var), Valkey(var)):
+                if server.socket_path.parent != server.home:
+                    shutil.rmtree(server.socket_path.parent, ignore_errors=True)
 
 
 def alive(var: Path, *names: str) -> bool:
