@@ -182,6 +182,15 @@ def test_a_network_that_cannot_be_converted_runs_under_autocast():
     assert torch.allclose(low, exact, atol=0.1)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_batch_norms_are_folded_in_every_type(precision):
+    network = small_cnn()
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+    predictor = TorchPredictor(network, SPEC, url="m", device=CPU, precision=precision)
+    for run in (predictor._run, predictor._exact):
+        assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in run.modules())
+
+
 def test_starting_gives_what_calling_gives():
     predictor = TorchPredictor(small_cnn(), SPEC, url="m", device=CPU)
     batch = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)

@@ -40,6 +40,15 @@ def test_it_replaces_what_was_there(tmp_path):
     assert leftovers() == []
 
 
+def test_the_web_host_may_read_what_a_worker_of_another_user_stored():
+    before = os.umask(0o077)
+    try:
+        store_bytes("a/b.bin", b"new")
+    finally:
+        os.umask(before)
+    assert Path(default_storage.path("a/b.bin")).stat().st_mode & 0o777 == 0o644
+
+
 def test_a_full_disk_keeps_what_was_there(monkeypatch):
     store_bytes("a/b.bin", b"old")
 
